@@ -1,0 +1,79 @@
+"""What router and gateway say to each other on `Deliver`, as values. A message holds whatever was ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.contract.values import Outcome, Priority, QueuePosition, Task, TokenChunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldStream:
+    """A stream that a client of the gateway holds, with the tokens that it already has."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayJoin:
+    """What a gateway is, and whom it holds."""
+
+    gateway_id: str
+    held: tuple[HeldStream, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that the mesh serves."""
+
+    name: str
+    version: str
+    task: Task
+    context_length: int
+    lanes: int
+    """Lanes that run it now; 0 = requests wait until a worker comes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLoad:
+    """A model and what waits for it at one router."""
+
+    model: Model
+    waiting: tuple[int, ...]
+    """By Priority."""
+    seconds_per_request: float
+    """Until the lanes take one more waiting request; 0 = nothing known yet."""
+    free_lanes: int
+
+    def position(self, priority: Priority) -> QueuePosition:
+        """The place of a request that joins the queue of `priority` now."""
+        ahead = sum(self.waiting[: priority + 1])
+        if self.free_lanes > ahead:
+            return QueuePosition(ahead=ahead, estimated_wait_s=0.0)
+        known = self.seconds_per_request > 0
+        return QueuePosition(
+            ahead=ahead, estimated_wait_s=(ahead + 1) * self.seconds_per_request if known else None
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """For one client, in order. Nothing follows `finished`."""
+
+    request_id: str
+    tokens: TokenChunk | None = None
+    finished: Outcome | None = None
+    queued: QueuePosition | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryMessage:
+    """From router to gateway."""
+
+    welcome: str = ""
+    """The router's id: the answer to a join."""
+    catalogue: tuple[ModelLoad, ...] | None = None
+    """None = unchanged."""
+    deliveries: tuple[Delivery, ...] = ()
+    draining: bool = False

@@ -1,0 +1,123 @@
+"""The messages of `Deliver` to protobuf and back. `encode_delivery_message` is on the hot path."""
+
+from __future__ import annotations
+
+from headrace.contract.common_wire import (
+    decode_chunk,
+    decode_outcome,
+    decode_position,
+    decode_task,
+    encode_chunk,
+    encode_outcome,
+    encode_position,
+    encode_task,
+)
+from headrace.contract.deliver import (
+    Delivery,
+    DeliveryMessage,
+    GatewayJoin,
+    HeldStream,
+    Model,
+    ModelLoad,
+)
+from headrace.v1 import inference_pb2
+from headrace.v1 import router_pb2 as pb
+
+
+def encode_gateway_join(join: GatewayJoin) -> pb.GatewayMessage:
+    return pb.GatewayMessage(
+        join=pb.GatewayJoin(
+            gateway_id=join.gateway_id,
+            held=[pb.HeldStream(request_id=held.request_id, token_ids=held.token_ids) for held in join.held],
+        )
+    )
+
+
+def decode_gateway_message(message: pb.GatewayMessage) -> GatewayJoin | None:
+    """The join that the message brings, or None where it brings nothing that this version knows."""
+    if not message.HasField("join"):
+        return None
+    return GatewayJoin(
+        gateway_id=message.join.gateway_id,
+        held=tuple(
+            HeldStream(request_id=held.request_id, token_ids=tuple(held.token_ids))
+            for held in message.join.held
+        ),
+    )
+
+
+def encode_delivery_message(message: DeliveryMessage) -> pb.DeliveryMessage:
+    out = pb.DeliveryMessage(draining=message.draining)
+    if message.welcome:
+        out.welcome.router_id = message.welcome
+    if message.catalogue is not None:
+        out.catalogue.models.extend(_encode_load(load) for load in message.catalogue)
+        out.catalogue.SetInParent()
+    for delivery in message.deliveries:
+        entry = out.deliveries.add(request_id=delivery.request_id)
+        if delivery.tokens is not None:
+            entry.tokens.CopyFrom(encode_chunk(delivery.tokens))
+        if delivery.finished is not None:
+            entry.finished.CopyFrom(encode_outcome(delivery.finished, whole=False))
+        if delivery.queued is not None:
+            entry.queued.CopyFrom(encode_position(delivery.queued))
+    return out
+
+
+def decode_delivery_message(message: pb.DeliveryMessage) -> DeliveryMessage:
+    return DeliveryMessage(
+        welcome=message.welcome.router_id,
+        catalogue=(
+            tuple(_decode_load(load) for load in message.catalogue.models)
+            if message.HasField("catalogue")
+            else None
+        ),
+        deliveries=tuple(
+            Delivery(
+                request_id=entry.request_id,
+                tokens=decode_chunk(entry.tokens) if entry.HasField("tokens") else None,
+                finished=decode_outcome(entry.finished) if entry.HasField("finished") else None,
+                queued=decode_position(entry.queued) if entry.HasField("queued") else None,
+            )
+            for entry in message.deliveries
+        ),
+        draining=message.draining,
+    )
+
+
+def encode_model(model: Model) -> inference_pb2.Model:
+    return inference_pb2.Model(
+        name=model.name,
+        version=model.version,
+        task=encode_task(model.task),
+        context_length=model.context_length,
+        lanes=model.lanes,
+    )
+
+
+def decode_model(message: inference_pb2.Model) -> Model:
+    return Model(
+        name=message.name,
+        version=message.version,
+        task=decode_task(message.task),
+        context_length=message.context_length,
+        lanes=message.lanes,
+    )
+
+
+def _encode_load(load: ModelLoad) -> pb.CatalogueModel:
+    return pb.CatalogueModel(
+        model=encode_model(load.model),
+        waiting=load.waiting,
+        seconds_per_request=load.seconds_per_request,
+        free_lanes=load.free_lanes,
+    )
+
+
+def _decode_load(message: pb.CatalogueModel) -> ModelLoad:
+    return ModelLoad(
+        model=decode_model(message.model),
+        waiting=tuple(message.waiting),
+        seconds_per_request=message.seconds_per_request,
+        free_lanes=message.free_lanes,
+    )

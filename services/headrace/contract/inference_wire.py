@@ -1,0 +1,112 @@
+"""The public messages of InferenceService to values and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.contract.common_wire import (
+    decode_message,
+    decode_priority,
+    decode_sampling,
+    decode_timestamp,
+    encode_chunk,
+    encode_kind,
+    encode_message,
+    encode_outcome,
+    encode_position,
+    encode_priority,
+    encode_sampling,
+    encode_timestamp,
+)
+from headrace.contract.deliver import Model
+from headrace.contract.deliver_wire import encode_model
+from headrace.contract.errors import InvalidRequest
+from headrace.contract.ids import check_request_id
+from headrace.contract.requests import Request
+from headrace.contract.subjects import check_name
+from headrace.contract.values import Outcome, OutcomeKind, QueuePosition, TokenChunk
+from headrace.v1 import inference_pb2 as pb
+
+DEFAULT_TENANT = "default"
+
+
+def decode_generate(message: pb.GenerateRequest) -> Request:
+    """The request that a client sent; its id may be empty. Raises InvalidRequest for names and enums that are none."""
+    if not message.model:
+        raise InvalidRequest("model", "is required; ListModels says which there are")
+    if message.request_id:
+        check_request_id("request_id", message.request_id)
+    return Request(
+        id=message.request_id,
+        tenant=check_name("tenant", message.tenant or DEFAULT_TENANT),
+        model=check_name("model", message.model),
+        priority=decode_priority(message.priority),
+        prompt=message.prompt,
+        messages=tuple(decode_message(entry) for entry in message.messages),
+        sampling=decode_sampling(message.sampling),
+        max_tokens=message.max_tokens,
+        stop=tuple(message.stop),
+        deadline_s=decode_timestamp(message.deadline) if message.HasField("deadline") else None,
+    )
+
+
+def encode_generate(request: Request) -> pb.GenerateRequest:
+    """For clients."""
+    message = pb.GenerateRequest(
+        request_id=request.id,
+        tenant=request.tenant,
+        model=request.model,
+        priority=encode_priority(request.priority),
+        prompt=request.prompt,
+        messages=[encode_message(entry) for entry in request.messages],
+        sampling=encode_sampling(request.sampling),
+        max_tokens=request.max_tokens,
+        stop=request.stop,
+    )
+    if request.deadline_s is not None:
+        message.deadline.CopyFrom(encode_timestamp(request.deadline_s))
+    return message
+
+
+def decode_result_key(message: pb.GetResultRequest | pb.CancelRequest) -> tuple[str, str]:
+    """(tenant, request id). Raises InvalidRequest."""
+    return (
+        check_name("tenant", message.tenant or DEFAULT_TENANT),
+        check_request_id("request_id", message.request_id),
+    )
+
+
+def encode_accepted(request_id: str, position: QueuePosition) -> pb.Accepted:
+    return pb.Accepted(request_id=request_id, position=encode_position(position))
+
+
+def accepted_response(request_id: str, position: QueuePosition) -> pb.GenerateResponse:
+    return pb.GenerateResponse(accepted=encode_accepted(request_id, position))
+
+
+def queued_response(position: QueuePosition) -> pb.GenerateResponse:
+    return pb.GenerateResponse(queued=encode_position(position))
+
+
+def tokens_response(chunk: TokenChunk) -> pb.GenerateResponse:
+    return pb.GenerateResponse(tokens=encode_chunk(chunk))
+
+
+def finished_response(outcome: Outcome) -> pb.GenerateResponse:
+    return pb.GenerateResponse(finished=encode_outcome(outcome, whole=False))
+
+
+def submit_response(request_id: str, position: QueuePosition) -> pb.SubmitResponse:
+    return pb.SubmitResponse(accepted=encode_accepted(request_id, position))
+
+
+def result_response(outcome: Outcome) -> pb.GetResultResponse:
+    return pb.GetResultResponse(outcome=encode_outcome(outcome, whole=True))
+
+
+def cancel_response(kind: OutcomeKind) -> pb.CancelResponse:
+    return pb.CancelResponse(outcome=encode_kind(kind))
+
+
+def models_response(models: Sequence[Model]) -> pb.ListModelsResponse:
+    return pb.ListModelsResponse(models=[encode_model(model) for model in models])

@@ -1,0 +1,171 @@
+"""The messages on NATS to bytes and back: protobuf, or proto-JSON for producers that have nothing but a NATS client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from headrace.contract.common_wire import (
+    decode_message,
+    decode_outcome,
+    decode_sampling,
+    decode_task,
+    decode_timestamp,
+    encode_chunk,
+    encode_failure,
+    encode_message,
+    encode_outcome,
+    encode_sampling,
+    encode_task,
+    encode_timestamp,
+    encode_trace,
+)
+from headrace.contract.errors import MalformedMessage
+from headrace.contract.requests import Request
+from headrace.contract.subjects import CONTENT_TYPE_JSON, CONTENT_TYPE_PROTOBUF, Queue
+from headrace.contract.values import Failure, Outcome, TokenChunk, TraceContext
+from headrace.v1 import common_pb2
+from headrace.v1 import queue_pb2 as pb
+
+_FIELD_OF_PARSE_ERROR = re.compile(r'(?:Failed to parse (\w+) field|no field named "(\w{1,40})")')
+_POSITION_OF_JSON_ERROR = re.compile(r"line \d+ column \d+")
+
+
+def encode_request(request: Request) -> bytes:
+    """As protobuf; model, priority and tenant travel in the subject."""
+    message = pb.QueuedRequest(
+        id=request.id,
+        prompt=request.prompt,
+        messages=[encode_message(message) for message in request.messages],
+        sampling=encode_sampling(request.sampling),
+        max_tokens=request.max_tokens,
+        stop=request.stop,
+        reply_to=request.reply_to,
+        gateway=request.gateway,
+        task=encode_task(request.task),
+    )
+    if request.deadline_s is not None:
+        message.deadline.CopyFrom(encode_timestamp(request.deadline_s))
+    return message.SerializeToString()
+
+
+def decode_request(body: bytes, content_type: str, queue: Queue) -> Request:
+    """The request in a message of `queue`; its id may still be empty.
+
+    Raises MalformedMessage where the bytes are none, InvalidRequest where an enum's number is none.
+    """
+    message = _parse(body, content_type)
+    return Request(
+        id=message.id,
+        tenant=queue.tenant,
+        model=queue.model,
+        priority=queue.priority,
+        prompt=message.prompt,
+        messages=tuple(decode_message(entry) for entry in message.messages),
+        sampling=decode_sampling(message.sampling),
+        max_tokens=message.max_tokens,
+        stop=tuple(message.stop),
+        deadline_s=decode_timestamp(message.deadline) if message.HasField("deadline") else None,
+        reply_to=message.reply_to,
+        gateway=message.gateway,
+        task=decode_task(message.task),
+    )
+
+
+def _parse(body: bytes, content_type: str) -> pb.QueuedRequest:
+    message = pb.QueuedRequest()
+    kind = content_type.partition(";")[0].strip().lower() or CONTENT_TYPE_JSON
+    try:
+        if kind == CONTENT_TYPE_PROTOBUF:
+            message.ParseFromString(body)
+        elif kind == CONTENT_TYPE_JSON:
+            json_format.Parse(body, message, max_recursion_depth=20)
+        else:
+            allowed = f"{CONTENT_TYPE_JSON} or {CONTENT_TYPE_PROTOBUF}"
+            raise MalformedMessage("Content-Type", f"must be {allowed}")
+    except (DecodeError, UnicodeDecodeError):
+        raise MalformedMessage("body", f"is not a QueuedRequest in {kind}") from None
+    except json_format.ParseError as error:
+        raise MalformedMessage("body", _without_content(str(error))) from None
+    except RecursionError:
+        raise MalformedMessage("body", "is nested too deeply") from None
+    return message
+
+
+def _without_content(problem: str) -> str:
+    """What a JSON parser's message says of the place, without the values that it quotes."""
+    if found := _FIELD_OF_PARSE_ERROR.search(problem):
+        known, unknown = found.groups()
+        if unknown:
+            return f"there is no field {unknown}"
+        if known in pb.QueuedRequest.DESCRIPTOR.fields_by_name:
+            return f"field {known} has a wrong value"
+    if found := _POSITION_OF_JSON_ERROR.search(problem):
+        return f"is not JSON ({found.group()})"
+    return "is not a QueuedRequest as proto-JSON"
+
+
+def encode_token_event(request_id: str, event: TokenChunk | Outcome, *, as_json: bool) -> bytes:
+    message = pb.TokenEvent(request_id=request_id)
+    if isinstance(event, TokenChunk):
+        message.tokens.CopyFrom(encode_chunk(event))
+    else:
+        message.finished.CopyFrom(encode_outcome(event, whole=False))
+    if as_json:
+        return json_format.MessageToJson(
+            message, indent=None, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        ).encode()
+    return message.SerializeToString()
+
+
+def encode_result(outcome: Outcome, *, as_json: bool) -> bytes:
+    message = encode_outcome(outcome, whole=True)
+    if as_json:
+        return json_format.MessageToJson(
+            message, indent=None, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        ).encode()
+    return message.SerializeToString()
+
+
+def decode_result(body: bytes, content_type: str) -> Outcome:
+    """Raises MalformedMessage."""
+    message = common_pb2.Outcome()
+    try:
+        if content_type == CONTENT_TYPE_PROTOBUF:
+            message.ParseFromString(body)
+        else:
+            json_format.Parse(body, message, ignore_unknown_fields=True)
+    except (DecodeError, json_format.ParseError, UnicodeDecodeError):
+        raise MalformedMessage("result", "is not an Outcome") from None
+    return decode_outcome(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A request that was given up, with the message as it was."""
+
+    request_id: str
+    subject: str
+    headers: Mapping[str, str]
+    body: bytes
+    failure: Failure
+    attempts: int
+    time_s: float
+    trace: TraceContext
+
+
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    return pb.DeadLetter(
+        request_id=letter.request_id,
+        subject=letter.subject,
+        headers=dict(letter.headers),
+        body=letter.body,
+        error=encode_failure(letter.failure),
+        attempts=letter.attempts,
+        time=encode_timestamp(letter.time_s),
+        trace=encode_trace(letter.trace),
+    ).SerializeToString()

@@ -1,0 +1,156 @@
+"""The small values that every process speaks of: priority, task, sampling, usage, finish reason, outcome kind."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Priority(enum.IntEnum):
+    """How urgent a request is. Lower is more urgent: the value is the class that the scheduler orders by."""
+
+    REALTIME = 0
+    HIGH = 1
+    NORMAL = 2
+    BATCH = 3
+
+    @property
+    def label(self) -> str:
+        """The word in a subject, a flag or a metric."""
+        return self.name.lower()
+
+
+class Task(enum.Enum):
+    """What is asked of the model."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    TRANSLATE = "translate"
+
+
+class FinishReason(enum.Enum):
+    """Why a completed generation ended."""
+
+    END = "end"
+    """The model produced an end token."""
+    STOP = "stop"
+    """A stop string was produced; it is not part of the text."""
+    LENGTH = "length"
+    """max_tokens or the context length was reached."""
+
+
+class OutcomeKind(enum.Enum):
+    """How a request ended. Every accepted request has exactly one."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen. Equal values may share a batch: the engine has one setting per batch."""
+
+    temperature: float = 0.0
+    """0 is greedy; up to 2."""
+    top_k: int = 0
+    """Candidates kept, 0 = all. Ignored when greedy."""
+    top_p: float = 1.0
+    """Probability mass kept, in (0, 1]. Ignored when greedy."""
+    repetition_penalty: float = 1.0
+    """1 is none; in [0.5, 2]. After a resumption it sees only the tokens made since."""
+    ignore_end: bool = False
+    """End tokens are never chosen, so that exactly max_tokens come: for measurements."""
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a request took."""
+
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    queue_s: float = 0.0
+    """From acceptance by the broker to the first assignment."""
+    first_token_s: float = 0.0
+    """From acceptance by the broker to the first token at the router; 0 where there was none."""
+    total_s: float = 0.0
+    """From acceptance by the broker to the outcome."""
+    attempts: int = 0
+    """Assignments to a worker; more than 1 means that the request was resumed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An error as it crosses the wire: `code` from the error tree, `message` for a person,
+    `field` where input was at fault.
+    """
+
+    code: str
+    message: str
+    field: str = ""
+    retry_after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceContext:
+    """W3C trace context as it crosses the hops: two header strings, unparsed."""
+
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+NO_TRACE = TraceContext()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenChunk:
+    """Consecutive tokens of one request: `token_ids[0]` has the index `first_index` in its output."""
+
+    first_index: int
+    token_ids: tuple[int, ...]
+    text: str
+    """What these tokens completed: may be empty (half a character, or the beginning of a stop string)."""
+
+    @property
+    def next_index(self) -> int:
+        return self.first_index + len(self.token_ids)
+
+    def joined(self, later: TokenChunk) -> TokenChunk:
+        """This chunk and the one that follows it, as one."""
+        assert later.first_index == self.next_index, "chunks join only without a gap"
+        return TokenChunk(
+            first_index=self.first_index,
+            token_ids=self.token_ids + later.token_ids,
+            text=self.text + later.text,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePosition:
+    """A place in the queue: `ahead` requests go first; `estimated_wait_s` is None while nothing is known."""
+
+    ahead: int
+    estimated_wait_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a request ended, and what it made."""
+
+    request_id: str
+    kind: OutcomeKind
+    model: str
+    usage: Usage
+    finish_reason: FinishReason | None = None
+    failure: Failure | None = None
+    text: str = ""
+    token_ids: tuple[int, ...] = ()

@@ -1,0 +1,119 @@
+"""What router and worker say to each other on `Work`, as values. A message holds whatever was ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headrace.contract.values import NO_TRACE, Failure, FinishReason, Sampling, TokenChunk, TraceContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device that inference runs on."""
+
+    kind: str
+    """"cpu" or "cuda"."""
+    index: int = 0
+    name: str = ""
+    cores: int = 0
+    memory_bytes: int = 0
+    compute_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """A model on a worker; `version` comes from the content of its files."""
+
+    name: str
+    version: str
+    compute_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerJoin:
+    """What a worker is."""
+
+    worker_id: str
+    name: str
+    version: str
+    device: Device
+    lanes: int
+    max_batch: int
+    models: tuple[ServedModel, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryEnd:
+    """How an entry ended on a worker: a finish reason, a failure, or because the router asked for it."""
+
+    finish_reason: FinishReason | None = None
+    failure: Failure | None = None
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryProgress:
+    """What one entry made since the last message. An unknown assignment is a late frame, and ignored."""
+
+    assignment: int
+    tokens: TokenChunk | None = None
+    end: EntryEnd | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchEnded:
+    """A lane is free again."""
+
+    batch: int
+    lane: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerMessage:
+    """From worker to router. `ended` comes after the progress of all the batch's entries."""
+
+    join: WorkerJoin | None = None
+    progress: tuple[EntryProgress, ...] = ()
+    ended: tuple[BatchEnded, ...] = ()
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchEntry:
+    """One attempt of one request."""
+
+    assignment: int
+    request_id: str
+    attempt: int
+    prompt: tuple[int, ...]
+    generated: tuple[int, ...] = ()
+    """What earlier attempts made: the output goes on after it, and its indices count from its length."""
+    max_tokens: int
+    """Of the whole output, `generated` included."""
+    stop: tuple[str, ...] = ()
+    trace: TraceContext = NO_TRACE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartBatch:
+    """A batch for a free lane."""
+
+    batch: int
+    lane: int
+    model: str
+    sampling: Sampling
+    entries: tuple[BatchEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterMessage:
+    """From router to worker."""
+
+    welcome: str = ""
+    """The router's id: the answer to a join."""
+    start: tuple[StartBatch, ...] = ()
+    cancel: tuple[int, ...] = ()
+    """Assignments to end within one step."""
+    draining: bool = False

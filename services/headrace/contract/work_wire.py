@@ -1,0 +1,187 @@
+"""The messages of `Work` to protobuf and back. `encode_worker_message` is on the hot path: once per step and lane."""
+
+from __future__ import annotations
+
+from headrace.contract.common_wire import (
+    decode_chunk,
+    decode_failure,
+    decode_finish,
+    decode_sampling,
+    decode_trace,
+    encode_chunk,
+    encode_failure,
+    encode_finish,
+    encode_sampling,
+    encode_trace,
+)
+from headrace.contract.work import (
+    BatchEnded,
+    BatchEntry,
+    Device,
+    EntryEnd,
+    EntryProgress,
+    RouterMessage,
+    ServedModel,
+    StartBatch,
+    WorkerJoin,
+    WorkerMessage,
+)
+from headrace.v1 import router_pb2 as pb
+
+
+def encode_worker_message(message: WorkerMessage) -> pb.WorkerMessage:
+    out = pb.WorkerMessage(draining=message.draining)
+    if message.join is not None:
+        out.join.CopyFrom(_encode_join(message.join))
+    for progress in message.progress:
+        entry = out.progress.add(assignment=progress.assignment)
+        if progress.tokens is not None:
+            entry.tokens.CopyFrom(encode_chunk(progress.tokens))
+        if progress.end is not None:
+            entry.end.CopyFrom(_encode_end(progress.end))
+    for ended in message.ended:
+        out.ended.add(batch=ended.batch, lane=ended.lane)
+    return out
+
+
+def decode_worker_message(message: pb.WorkerMessage) -> WorkerMessage:
+    return WorkerMessage(
+        join=_decode_join(message.join) if message.HasField("join") else None,
+        progress=tuple(
+            EntryProgress(
+                assignment=entry.assignment,
+                tokens=decode_chunk(entry.tokens) if entry.HasField("tokens") else None,
+                end=_decode_end(entry.end) if entry.HasField("end") else None,
+            )
+            for entry in message.progress
+        ),
+        ended=tuple(BatchEnded(batch=ended.batch, lane=ended.lane) for ended in message.ended),
+        draining=message.draining,
+    )
+
+
+def encode_router_message(message: RouterMessage) -> pb.RouterMessage:
+    out = pb.RouterMessage(
+        start=[_encode_start(start) for start in message.start],
+        cancel=message.cancel,
+        draining=message.draining,
+    )
+    if message.welcome:
+        out.welcome.router_id = message.welcome
+    return out
+
+
+def decode_router_message(message: pb.RouterMessage) -> RouterMessage:
+    return RouterMessage(
+        welcome=message.welcome.router_id,
+        start=tuple(_decode_start(start) for start in message.start),
+        cancel=tuple(message.cancel),
+        draining=message.draining,
+    )
+
+
+def _encode_join(join: WorkerJoin) -> pb.WorkerJoin:
+    device = join.device
+    return pb.WorkerJoin(
+        worker_id=join.worker_id,
+        name=join.name,
+        version=join.version,
+        device=pb.Device(
+            kind=device.kind,
+            index=device.index,
+            name=device.name,
+            cores=device.cores,
+            memory_bytes=device.memory_bytes,
+            compute_types=device.compute_types,
+        ),
+        labels=dict(join.labels),
+        lanes=join.lanes,
+        max_batch=join.max_batch,
+        models=[
+            pb.ServedModel(name=model.name, version=model.version, compute_type=model.compute_type)
+            for model in join.models
+        ],
+    )
+
+
+def _decode_join(message: pb.WorkerJoin) -> WorkerJoin:
+    device = message.device
+    return WorkerJoin(
+        worker_id=message.worker_id,
+        name=message.name,
+        version=message.version,
+        device=Device(
+            kind=device.kind,
+            index=device.index,
+            name=device.name,
+            cores=device.cores,
+            memory_bytes=device.memory_bytes,
+            compute_types=tuple(device.compute_types),
+        ),
+        labels=dict(message.labels),
+        lanes=message.lanes,
+        max_batch=message.max_batch,
+        models=tuple(
+            ServedModel(name=model.name, version=model.version, compute_type=model.compute_type)
+            for model in message.models
+        ),
+    )
+
+
+def _encode_end(end: EntryEnd) -> pb.EntryEnd:
+    message = pb.EntryEnd(finish_reason=encode_finish(end.finish_reason), cancelled=end.cancelled)
+    if end.failure is not None:
+        message.error.CopyFrom(encode_failure(end.failure))
+    return message
+
+
+def _decode_end(message: pb.EntryEnd) -> EntryEnd:
+    return EntryEnd(
+        finish_reason=decode_finish(message.finish_reason),
+        failure=decode_failure(message.error) if message.HasField("error") else None,
+        cancelled=message.cancelled,
+    )
+
+
+def _encode_start(start: StartBatch) -> pb.StartBatch:
+    return pb.StartBatch(
+        batch=start.batch,
+        lane=start.lane,
+        model=start.model,
+        sampling=encode_sampling(start.sampling),
+        entries=[
+            pb.BatchEntry(
+                assignment=entry.assignment,
+                request_id=entry.request_id,
+                attempt=entry.attempt,
+                prompt=entry.prompt,
+                generated=entry.generated,
+                max_tokens=entry.max_tokens,
+                stop=entry.stop,
+                trace=encode_trace(entry.trace),
+            )
+            for entry in start.entries
+        ],
+    )
+
+
+def _decode_start(message: pb.StartBatch) -> StartBatch:
+    return StartBatch(
+        batch=message.batch,
+        lane=message.lane,
+        model=message.model,
+        sampling=decode_sampling(message.sampling),
+        entries=tuple(
+            BatchEntry(
+                assignment=entry.assignment,
+                request_id=entry.request_id,
+                attempt=entry.attempt,
+                prompt=tuple(entry.prompt),
+                generated=tuple(entry.generated),
+                max_tokens=entry.max_tokens,
+                stop=tuple(entry.stop),
+                trace=decode_trace(entry.trace),
+            )
+            for entry in message.entries
+        ),
+    )
