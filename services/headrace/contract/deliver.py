@@ -12,7 +12,9 @@ class HeldStream:
     """A stream that a client of the gateway holds, with the tokens that it already has."""
 
     request_id: str
-    token_ids: tuple[int, ...]
+    tenant: str = "default"
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,12 @@ def encode_gateway_join(join: GatewayJoin) -> pb.GatewayMessage:
     return pb.GatewayMessage(
         join=pb.GatewayJoin(
             gateway_id=join.gateway_id,
-            held=[pb.HeldStream(request_id=held.request_id, token_ids=held.token_ids) for held in join.held],
+            held=[
+                pb.HeldStream(
+                    request_id=held.request_id, token_ids=held.token_ids, text=held.text, tenant=held.tenant
+                )
+                for held in join.held
+            ],
         )
     )
 
@@ -40,7 +45,12 @@ def decode_gateway_message(message: pb.GatewayMessage) -> GatewayJoin | None:
     return GatewayJoin(
         gateway_id=message.join.gateway_id,
         held=tuple(
-            HeldStream(request_id=held.request_id, token_ids=tuple(held.token_ids))
+            HeldStream(
+                request_id=held.request_id,
+                token_ids=tuple(held.token_ids),
+                text=held.text,
+                tenant=held.tenant,
+            )
             for held in message.join.held
         ),
     )

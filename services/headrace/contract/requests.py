@@ -14,7 +14,6 @@ from headrace.contract.values import GREEDY, Priority, Sampling, Task
 MAX_TEMPERATURE = 2.0
 MAX_TOP_K = 1000
 PENALTY_RANGE = (0.5, 2.0)
-MAX_TOKENS_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +50,7 @@ class Limits:
     """What a request may ask for, whatever the model. Settings override each."""
 
     default_max_tokens: int = 256
+    max_tokens: int = 32_768
     max_prompt_bytes: int = 512 * 1024
     """Of the prompt, or of all messages together, as UTF-8."""
     max_messages: int = 1024
@@ -65,8 +65,8 @@ def check_request(request: Request, limits: Limits, now_s: float) -> None:
         raise InvalidRequest("task", f"{request.task.value} is not served yet; only generate is")
     _check_input(request, limits)
     _check_sampling(request.sampling)
-    if not 0 <= request.max_tokens <= MAX_TOKENS_LIMIT:
-        raise InvalidRequest("max_tokens", f"must lie in 1 … {MAX_TOKENS_LIMIT} (was {request.max_tokens})")
+    if not 0 <= request.max_tokens <= limits.max_tokens:
+        raise InvalidRequest("max_tokens", f"must lie in 1 … {limits.max_tokens} (was {request.max_tokens})")
     _check_stop(request.stop, limits)
     if request.deadline_s is not None and request.deadline_s <= now_s:
         raise DeadlinePassed(now_s - request.deadline_s)

@@ -41,6 +41,8 @@ _SEEN_PREFIX = f"{ROOT}.seen."
 # Headers that a raw producer may set and that the gateway does set.
 HEADER_REQUEST_ID = "Nats-Msg-Id"
 HEADER_CONTENT_TYPE = "Content-Type"
+HEADER_CANCEL_KIND = "Headrace-Outcome"
+"""On a cancel subject: `cancelled`, the default, or `expired`."""
 CONTENT_TYPE_PROTOBUF = "application/protobuf"
 CONTENT_TYPE_JSON = "application/json"
 
@@ -115,6 +117,12 @@ def result_subject(tenant: str, request_id: str) -> str:
 def dead_subject(model: str, tenant: str) -> str:
     """Where the dead letters of a model and tenant go; names that are none become `_`."""
     return f"{ROOT}.dead.{model if is_name(model) else '_'}.{tenant if is_name(tenant) else '_'}"
+
+
+def dead_subject_of(subject: str) -> str:
+    """Where a message of a request subject goes that nobody can answer, be the subject well-formed or not."""
+    parts = [*subject.removeprefix(_REQUEST_PREFIX).split("."), "", "", ""]
+    return dead_subject(parts[0], parts[2])
 
 
 def token_subject(tenant: str, request_id: str) -> str:

@@ -1,0 +1,195 @@
+"""The one loop between the pure core and the world: tells it what happened, does what it commands, decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, assert_never
+
+import structlog
+
+from headrace.contract.values import Outcome
+from headrace.contract.work import BatchEntry, StartBatch
+from headrace.router.clock import Clock
+from headrace.router.core import commands as cmd
+from headrace.router.core.events import Event, Settled, Woke
+from headrace.router.core.scheduler import Load, Scheduler
+from headrace.router.delivery import Delivery
+from headrace.router.gateways import GatewayLink
+from headrace.router.ledger import Ledger, Record
+from headrace.router.outcomes import Outcomes, rest_of
+from headrace.router.queues import Queues
+from headrace.router.spans import RouterSpans
+from headrace.router.workers import Workers
+
+log = structlog.get_logger(__name__)
+
+
+class Conductor:
+    """The only caller of the scheduler, and the only writer of records. All its methods run on the event loop."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        *,
+        clock: Clock,
+        ledger: Ledger,
+        spans: RouterSpans,
+    ) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._ledger = ledger
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spans = spans
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connect(self, *, queues: Queues, workers: Workers, delivery: Delivery, outcomes: Outcomes) -> None:
+        """Gives it its hands. They were made with `tell`, so they could not come first."""
+        self._queues = queues
+        self._workers = workers
+        self._delivery = delivery
+        self._outcomes = outcomes
+
+    def load(self, model: str) -> Load:
+        return self._scheduler.load(model)
+
+    def tell(self, event: Event) -> None:
+        """Something happened: does, in order, what follows from it."""
+        for command in self._scheduler.handle(event, self._clock.now()):
+            self._do(command)
+
+    def _do(self, command: cmd.Command) -> None:
+        match command:
+            case cmd.Deliver(request_id=request_id, tokens=tokens):
+                record = self._ledger[request_id]
+                record.keep(tokens)
+                self._delivery.tokens(record, tokens)
+            case cmd.Start():
+                self._start(command)
+            case cmd.Stop(worker=worker, assignment=assignment):
+                self._workers.stop(worker, assignment)
+            case cmd.Settle():
+                self._settle(command)
+            case cmd.Requeued(request_id=request_id, reason=reason):
+                record = self._ledger[request_id]
+                record.waiting_since_s = time.time()
+                self._spans.requeued(record, reason)
+                log.warning(
+                    "request.requeued", request_id=request_id, reason=reason, tokens=len(record.tokens)
+                )
+            case cmd.Release(request_id=request_id):
+                self._spawn(self._release(self._ledger[request_id]), f"release {request_id}")
+            case cmd.Pull(queue=queue, count=count):
+                self._queues.pull(queue, count)
+            case cmd.WakeAt(at_s=at_s):
+                self._wake_at(at_s)
+            case _:
+                assert_never(command)
+
+    def _start(self, command: cmd.Start) -> None:
+        entries = []
+        now_s = time.time()
+        for assignment in command.assignments:
+            record = self._ledger[assignment.request_id]
+            record.attempts = assignment.attempt
+            if record.assigned_s is None:
+                record.assigned_s = now_s
+            self._spans.scheduled(
+                record,
+                batch=command.batch,
+                worker=command.worker,
+                lane=command.lane,
+                size=len(command.assignments),
+            )
+            entries.append(
+                BatchEntry(
+                    assignment=assignment.number,
+                    request_id=record.id,
+                    attempt=assignment.attempt,
+                    prompt=record.prompt,
+                    generated=tuple(record.tokens),
+                    max_tokens=record.max_tokens,
+                    stop=record.request.stop,
+                    trace=record.trace,
+                )
+            )
+        self._workers.start(
+            command.worker,
+            StartBatch(
+                batch=command.batch,
+                lane=command.lane,
+                model=command.model,
+                sampling=command.sampling,
+                entries=tuple(entries),
+            ),
+        )
+
+    def _settle(self, command: cmd.Settle) -> None:
+        record = self._ledger[command.request_id]
+        outcome = Outcome(
+            request_id=record.id,
+            kind=command.kind,
+            model=record.request.model,
+            usage=record.usage(time.time()),
+            finish_reason=command.finish_reason,
+            failure=command.failure,
+            text="".join(record.text),
+            token_ids=tuple(record.tokens),
+        )
+        self._spawn(self._settled(record, outcome, dead=command.dead), f"settle {record.id}")
+
+    async def _settled(self, record: Record, outcome: Outcome, *, dead: bool) -> None:
+        await self._outcomes.settle(record, outcome, dead=dead)
+        self.tell(Settled(request_id=record.id))
+
+    async def _release(self, record: Record) -> None:
+        await self._outcomes.release(record)
+        self.tell(Settled(request_id=record.id))
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        # As many tasks as requests are held: the core counts them until they are settled.
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The message stays unacknowledged: the broker delivers it again.
+            log.error(
+                "conductor.task_failed", task=task.get_name(), kind=type(error).__name__, exc_info=error
+            )
+
+    def abandon(self) -> None:
+        """Ends what is still being settled: the broker delivers those requests again."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _wake_at(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(at_s, self.tell, Woke())
+
+    # A gateway came, or came back.
+
+    def catch_up(self, link: GatewayLink) -> None:
+        """Sends a gateway what its clients miss: of running requests the rest so far, of ended ones the end."""
+        for record in self._ledger:
+            if record.request.gateway != link.gateway_id:
+                continue
+            if (had := link.held.pop(record.id, None)) is None:
+                continue  # no client of it waits any more
+            if (missed := record.after(len(had.token_ids), len(had.text))) is not None:
+                link.outbox.tokens(record.id, missed)
+        if link.held:
+            self._spawn(self._answer_from_results(link), f"catch up {link.gateway_id}")
+
+    async def _answer_from_results(self, link: GatewayLink) -> None:
+        """The requests that nobody runs here may have ended while the gateway was away."""
+        for had in list(link.held.values()):
+            outcome = await self._outcomes.find(had.tenant, had.request_id)
+            if outcome is not None and link.held.pop(had.request_id, None) is not None:
+                if (rest := rest_of(outcome, had)) is not None:
+                    link.outbox.tokens(had.request_id, rest)
+                link.outbox.finished(had.request_id, outcome)

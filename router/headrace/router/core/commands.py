@@ -1,0 +1,89 @@
+"""What the scheduler wants done. The shell does it, in order, and decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.contract.values import Failure, FinishReason, OutcomeKind, Sampling, TokenChunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """Ask the broker for `count` more messages of a queue."""
+
+    queue: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One attempt of one request; `number` is never used again and fences late frames."""
+
+    number: int
+    request_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Run a batch on a free lane. Its entries have equal sampling."""
+
+    worker: str
+    lane: int
+    batch: int
+    model: str
+    sampling: Sampling
+    assignments: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """End an assignment within one step; nobody waits for its frames any more."""
+
+    worker: str
+    assignment: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliver:
+    """Keep these tokens and send them to the consumer: they are the next ones of the request."""
+
+    request_id: str
+    tokens: TokenChunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """Make this outcome durable, tell the consumer, acknowledge; then say Settled. Once per request."""
+
+    request_id: str
+    kind: OutcomeKind
+    finish_reason: FinishReason | None = None
+    failure: Failure | None = None
+    dead: bool = False
+    """Keep a dead letter as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requeued:
+    """A running request waits again, with its tokens so far: its worker was lost, failed or left."""
+
+    request_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Give a request back to its queue for another router, with no outcome; then say Settled."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeAt:
+    """Say Woke at this time. Replaces the WakeAt before it."""
+
+    at_s: float
+
+
+Command = Pull | Start | Stop | Deliver | Settle | Requeued | Release | WakeAt

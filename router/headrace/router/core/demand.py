@@ -1,0 +1,92 @@
+"""How many messages each queue may still send here.
+
+Queues live in the broker: a router holds only what its lanes can take soon, and a little more for grouping. So a flood
+in one queue waits in that queue, and the head of every other queue is seen.
+
+    target(queue) = room of the lanes that serve its model + look-ahead, or 0 where no lane does
+    pull          = target - waiting here - pulled and still to come, within what the router may hold in all
+
+Messages of unknown models and of subjects that name no queue are pulled one by one, to be refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, kw_only=True)
+class QueueDemand:
+    """One queue that the broker holds messages of, or held before. Written by Demand alone."""
+
+    model: str | None
+    waiting: int = 0
+    """Of its requests, those that wait here."""
+    coming: int = 0
+    """Pulled, and not arrived yet."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Demand:
+    """All queues, by subject. Bounded by the number of queues that the shell lets be seen."""
+
+    max_held: int
+    lookahead: int
+    _queues: dict[str, QueueDemand] = field(default_factory=dict)
+    _coming: int = 0
+    """Sum over all queues."""
+    _changed: dict[str, None] = field(default_factory=dict)
+    """Queues whose demand may have grown since they were last asked for; a dict, for its order."""
+
+    def see(self, queue: str, model: str | None) -> None:
+        if queue not in self._queues:
+            self._queues[queue] = QueueDemand(model=model)
+            self._changed[queue] = None
+
+    def forget(self, queue: str) -> None:
+        """It is not watched any more; what was pulled of it never comes."""
+        if (known := self._queues.pop(queue, None)) is not None:
+            self._coming -= known.coming
+            self._changed.pop(queue, None)
+
+    def arrived(self, queue: str, count: int = 1) -> None:
+        """`count` pulled messages came, or never will."""
+        if (known := self._queues.get(queue)) is not None:
+            answered = min(count, known.coming)
+            known.coming -= answered
+            self._coming -= answered
+            self._changed[queue] = None
+
+    def waits(self, queue: str, change: int) -> None:
+        """`change` more, or fewer, requests of the queue wait here."""
+        if (known := self._queues.get(queue)) is not None:
+            known.waiting += change
+            self._changed[queue] = None
+
+    def all_changed(self) -> None:
+        """Lanes or models came or went."""
+        self._changed = dict.fromkeys(self._queues)
+
+    def changed(self) -> list[tuple[str, str | None]]:
+        """(queue, model) of the queues to ask for now."""
+        changed, self._changed = self._changed, {}
+        return [(queue, self._queues[queue].model) for queue in changed]
+
+    def pull(self, queue: str, room: int, held: int) -> int:
+        """How many to pull now; counts them as coming. `room` is that of the lanes, `held` what the router holds."""
+        return self._take(queue, room + self.lookahead if room else 0, held)
+
+    def pull_to_refuse(self, queue: str, held: int) -> int:
+        """The same for a queue whose messages can only be refused."""
+        return self._take(queue, 1, held)
+
+    def _take(self, queue: str, target: int, held: int) -> int:
+        known = self._queues[queue]
+        wanted = target - known.waiting - known.coming
+        count = min(wanted, self.max_held - held - self._coming)
+        if wanted > 0 and count < wanted:
+            self._changed[queue] = None  # the router is full: ask again at the next event
+        if count <= 0:
+            return 0
+        known.coming += count
+        self._coming += count
+        return count

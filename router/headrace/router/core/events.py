@@ -1,0 +1,181 @@
+"""What the scheduler is told. All times are seconds of one monotonic clock, the caller's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.contract.values import Failure, FinishReason, OutcomeKind, Priority, Sampling, TokenChunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestArrived:
+    """A request was pulled, checked and tokenised. It answers one unit of demand of its queue."""
+
+    request_id: str
+    queue: str
+    model: str
+    priority: Priority
+    tenant: str
+    sampling: Sampling
+    prompt_tokens: int
+    max_tokens: int
+    generated: int = 0
+    """Tokens that an earlier router delivered already: the output goes on after them."""
+    arrived_s: float
+    """When the broker accepted it."""
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused:
+    """A pulled message was no request to hold: malformed, over a limit, or answered before. It, too, answers demand."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSeen:
+    """The broker holds messages of this queue. `model` is None where the subject names no queue at all."""
+
+    queue: str
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueGone:
+    """The broker holds nothing of this queue, and it is not watched any more."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullLapsed:
+    """`count` of the pulled messages of a queue never came: the pull expired or was lost."""
+
+    queue: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsKnown:
+    """The models that this router can tokenise for; requests for others are pulled only to be refused."""
+
+    models: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerJoined:
+    """A worker offers all its lanes, free."""
+
+    worker: str
+    lanes: int
+    max_batch: int
+    models: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDraining:
+    """A worker takes no new batches."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLost:
+    """A worker's stream broke: whatever it ran is nowhere now."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """Tokens of an assignment came in."""
+
+    assignment: int
+    tokens: TokenChunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryCompleted:
+    """An assignment's generation ended by itself."""
+
+    assignment: int
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryFailed:
+    """The worker could not go on with an assignment."""
+
+    assignment: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryStopped:
+    """The worker ended an assignment because it was told to, or because it leaves."""
+
+    assignment: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchEnded:
+    """A lane is free again."""
+
+    worker: str
+    lane: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAsked:
+    """Somebody wants a request ended; `kind` is CANCELLED or EXPIRED."""
+
+    tenant: str
+    request_id: str
+    kind: OutcomeKind = OutcomeKind.CANCELLED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A request's outcome is durable and its message acknowledged: nothing of it is left."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Woke:
+    """The time of an earlier WakeAt has come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainBegan:
+    """This router leaves: nothing new is pulled or started, and what waits goes back to its queue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainEnded:
+    """The grace of a drain is over: what still runs goes back to its queue, too."""
+
+
+Event = (
+    RequestArrived
+    | RequestRefused
+    | QueueSeen
+    | QueueGone
+    | PullLapsed
+    | ModelsKnown
+    | WorkerJoined
+    | WorkerDraining
+    | WorkerLost
+    | Progressed
+    | EntryCompleted
+    | EntryFailed
+    | EntryStopped
+    | BatchEnded
+    | CancelAsked
+    | Settled
+    | Woke
+    | DrainBegan
+    | DrainEnded
+)

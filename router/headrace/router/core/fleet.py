@@ -1,0 +1,87 @@
+"""The workers and their lanes. A free lane is a credit: work is bound to it as late as that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, kw_only=True)
+class RunningBatch:
+    """What a lane decodes now."""
+
+    batch: int
+    model: str
+    started_s: float
+    size: int
+    assignments: tuple[int, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """A worker that joined. Written by Fleet alone."""
+
+    name: str
+    max_batch: int
+    models: frozenset[str]
+    lanes: list[RunningBatch | None]
+    """None = free."""
+    draining: bool = False
+
+    @property
+    def free_lanes(self) -> int:
+        return 0 if self.draining else self.lanes.count(None)
+
+
+@dataclass(slots=True)
+class Fleet:
+    """All workers, by name, in the order in which they joined."""
+
+    workers: dict[str, Worker] = field(default_factory=dict)
+
+    def join(self, name: str, lanes: int, max_batch: int, models: frozenset[str]) -> None:
+        self.workers[name] = Worker(name=name, max_batch=max_batch, models=models, lanes=[None] * lanes)
+
+    def leave(self, name: str) -> list[RunningBatch]:
+        """Takes the worker out; gives the batches that were on it."""
+        worker = self.workers.pop(name, None)
+        return [batch for batch in worker.lanes if batch is not None] if worker else []
+
+    def occupy(self, name: str, lane: int, batch: RunningBatch) -> None:
+        worker = self.workers[name]
+        assert worker.lanes[lane] is None, "only a free lane takes a batch"
+        worker.lanes[lane] = batch
+
+    def free(self, name: str, lane: int, batch: int) -> RunningBatch | None:
+        """Frees the lane if it runs that batch, and gives the batch; None for a late or unknown word."""
+        worker = self.workers.get(name)
+        if worker is None or not 0 <= lane < len(worker.lanes):
+            return None
+        running = worker.lanes[lane]
+        if running is None or running.batch != batch:
+            return None
+        worker.lanes[lane] = None
+        return running
+
+    def serving(self, model: str) -> Iterator[Worker]:
+        """The workers that have `model` and stay."""
+        return (w for w in self.workers.values() if model in w.models and not w.draining)
+
+    def lanes(self, model: str) -> int:
+        return sum(len(w.lanes) for w in self.serving(model))
+
+    def free_lanes(self, model: str) -> int:
+        return sum(w.free_lanes for w in self.serving(model))
+
+    def room(self, model: str) -> int:
+        """The most entries of `model` that could run at once."""
+        return sum(len(w.lanes) * w.max_batch for w in self.serving(model))
+
+    def pick(self, model: str) -> tuple[Worker, int] | None:
+        """The free lane to use next: on the worker with the largest share of its lanes free, the earliest to join."""
+        best = max(
+            (w for w in self.serving(model) if w.free_lanes),
+            key=lambda w: w.free_lanes / len(w.lanes),
+            default=None,
+        )
+        return None if best is None else (best, best.lanes.index(None))

@@ -1,0 +1,32 @@
+"""Who decodes together: the group that a free lane takes when `head` is the request that goes first.
+
+The engine runs a batch in lockstep and prefills in parallel only as far as the shortest prompt reaches, so a group
+holds requests of equal context, class and sampling. It takes its share of them, not all: with several free lanes,
+each lane gets its part.
+
+    cap = ceil(compatible waiting / free lanes), at most the lane's largest batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from headrace.router.core.held import Held
+
+LOSSES_BEFORE_ALONE = 2
+"""After so many lost attempts a request runs alone: if it is what kills workers, it takes nobody along."""
+
+
+def form_group(head: Held, compatible: Sequence[Held], *, free_lanes: int, max_batch: int) -> list[Held]:
+    """`head` and those of `compatible` (in order, `head` included) that go with it; `free_lanes` is at least 1."""
+    if not _takes_company(head):
+        return [head]
+    company = [held for held in compatible if _takes_company(held)]
+    cap = min(max_batch, ceil(len(company) / free_lanes))
+    return [head, *(held for held in company if held is not head)][: max(1, cap)]
+
+
+def _takes_company(held: Held) -> bool:
+    # A prompt of one token makes the engine return the other entries' prompts as their output.
+    return held.context > 1 and held.losses < LOSSES_BEFORE_ALONE

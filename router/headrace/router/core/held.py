@@ -1,0 +1,63 @@
+"""A held request and its states.
+
+Waiting ──► Running ──► Settling ──► (gone)
+   ▲  └───────│───────────▲
+   └──────────┘ worker lost, failed or left: with the tokens so far
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from headrace.contract.values import Priority, Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """No lane has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """An assignment of it is on a lane."""
+
+    assignment: int
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settling:
+    """Its outcome is being made durable, or it is being given back: nothing can change it any more."""
+
+
+State = Waiting | Running | Settling
+WAITING = Waiting()
+SETTLING = Settling()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Held:
+    """A request between the pull and its outcome. Written by the Scheduler alone."""
+
+    request_id: str
+    queue: str
+    model: str
+    priority: Priority
+    tenant: str
+    sampling: Sampling
+    prompt_tokens: int
+    max_tokens: int
+    arrived_s: float
+    deadline_s: float | None
+    generated: int
+    """Tokens made so far: the index of the next one."""
+    attempts: int = 0
+    """Assignments so far."""
+    losses: int = 0
+    """Attempts that ended with a lost worker or a failed engine: past the limit, the request is given up."""
+    state: State = field(default=WAITING)
+
+    @property
+    def context(self) -> int:
+        """Tokens that a lane has to prefill: the prompt and what was made so far."""
+        return self.prompt_tokens + self.generated

@@ -1,0 +1,203 @@
+"""How a request ends: its outcome becomes durable, the consumer is told, the message is acknowledged. In that order.
+
+A crash before the result is stored: the broker delivers the request again, and it goes on. After it, before the
+acknowledgement: it is delivered again, and answered from the result. The stream takes one message per subject, so two
+routers that both end a request cannot both store an outcome: the second finds the first's, and that one counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable
+from dataclasses import replace
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError, NotFoundError
+
+from headrace.contract.deliver import HeldStream
+from headrace.contract.errors import HeadraceError, MalformedMessage
+from headrace.contract.queue_wire import DeadLetter, decode_result, encode_dead_letter, encode_result
+from headrace.contract.subjects import (
+    CONTENT_TYPE_JSON,
+    CONTENT_TYPE_PROTOBUF,
+    HEADER_CONTENT_TYPE,
+    HEADER_REQUEST_ID,
+    RESULTS_STREAM,
+    dead_subject_of,
+    result_subject,
+)
+from headrace.contract.values import Failure, Outcome, TokenChunk, TraceContext
+from headrace.router.delivery import Delivery
+from headrace.router.ledger import Ledger, Record
+from headrace.router.spans import RouterSpans
+from headrace.runtime.propagation import extract, inject
+
+log = structlog.get_logger(__name__)
+
+PUBLISH_TIMEOUT_S = 5.0
+"""How long one attempt to store waits for the broker: it answers within milliseconds, or it is in trouble."""
+FIRST_WAIT_S = 0.1
+"""The wait after the first failed attempt to store; doubled, with jitter, up to `router.result_retry_max_wait_s`."""
+MAX_LENGTH_FAILURE = "the output is larger than the broker takes"
+
+
+class Outcomes:
+    """Settles requests. Each is settled by one task that ends when the outcome is durable, however long that takes;
+    it keeps its place among the held ones until then, so that a broker that is away stops the intake.
+    """
+
+    def __init__(
+        self,
+        connection: Client,
+        *,
+        ledger: Ledger,
+        delivery: Delivery,
+        spans: RouterSpans,
+        max_wait_s: float,
+    ) -> None:
+        self._connection = connection
+        self._js = connection.jetstream(timeout=PUBLISH_TIMEOUT_S)
+        self._ledger = ledger
+        self._delivery = delivery
+        self._spans = spans
+        self._max_wait_s = max_wait_s
+
+    async def settle(self, record: Record, outcome: Outcome, *, dead: bool = False) -> None:
+        """Makes `outcome` the request's outcome, unless it has one already."""
+        if dead and outcome.failure is not None:
+            await self._store_dead(record.message, record.id, outcome.failure, record.attempts, record.trace)
+        await self.answer(record, await self._store(record, outcome))
+
+    async def answer(self, record: Record, outcome: Outcome) -> None:
+        """Tells the consumer of an outcome that is durable, and lets the request go."""
+        self._spans.delivered(record)
+        self._delivery.finished(record, outcome)
+        await _quietly(record.message.ack())
+        self._spans.end(record, outcome)
+        self._ledger.remove(record.id, outcome)
+        log.info(
+            "request.ended",
+            request_id=record.id,
+            outcome=outcome.kind.value,
+            code=outcome.failure.code if outcome.failure else None,
+            model=outcome.model,
+            output_tokens=outcome.usage.output_tokens,
+            total_s=round(outcome.usage.total_s, 3),
+            attempts=outcome.usage.attempts,
+        )
+
+    async def release(self, record: Record) -> None:
+        """Gives a request back to its queue, for another router."""
+        await _quietly(record.message.nak())
+        self._spans.release(record)
+        self._ledger.remove(record.id, None)
+
+    async def bury(self, message: Msg, error: HeadraceError) -> None:
+        """Keeps a message that nobody can answer as a dead letter, and takes it off its queue."""
+        failure = Failure(code=error.code, message=str(error))
+        await self._store_dead(message, "", failure, message.metadata.num_delivered, extract(message.headers))
+        await _quietly(message.ack())
+
+    async def find(self, tenant: str, request_id: str) -> Outcome | None:
+        """The durable outcome of a request, if it can be found now."""
+        try:
+            found = await self._js.get_last_msg(RESULTS_STREAM, result_subject(tenant, request_id))
+            headers = found.headers or {}
+            return decode_result(found.data or b"", headers.get(HEADER_CONTENT_TYPE, CONTENT_TYPE_JSON))
+        except (NatsError, TimeoutError, MalformedMessage):
+            # Not there, or not now: storing a second one will fail, and find it then.
+            return None
+
+    async def _store(self, record: Record, outcome: Outcome) -> Outcome:
+        """The outcome that is durable in the end: this one, or the one that was there before."""
+        subject = result_subject(record.request.tenant, record.id)
+        kind = CONTENT_TYPE_JSON if record.as_json else CONTENT_TYPE_PROTOBUF
+        headers = {HEADER_REQUEST_ID: record.id, HEADER_CONTENT_TYPE: kind}
+        inject(record.trace, headers)
+        body = encode_result(outcome, as_json=record.as_json)
+        limit = self._connection.max_payload
+        if len(body) > limit:
+            outcome = _without_output(outcome, len(body), limit)
+            body = encode_result(outcome, as_json=record.as_json)
+        if not await self._publish(subject, body, headers):
+            earlier = await self.find(record.request.tenant, record.id)
+            if earlier is not None:
+                return earlier
+        return outcome
+
+    async def _store_dead(
+        self, message: Msg, request_id: str, failure: Failure, attempts: int, trace: TraceContext
+    ) -> None:
+        letter = DeadLetter(
+            request_id=request_id,
+            subject=message.subject,
+            headers=message.headers or {},
+            body=message.data,
+            failure=failure,
+            attempts=attempts,
+            time_s=time.time(),
+            trace=trace,
+        )
+        body = encode_dead_letter(letter)
+        # One letter per message, however often its burial is begun anew after a crash.
+        stream, sequence = message.metadata.stream, message.metadata.sequence.stream
+        headers = {HEADER_REQUEST_ID: f"{stream}/{sequence}", HEADER_CONTENT_TYPE: CONTENT_TYPE_PROTOBUF}
+        await self._publish(dead_subject_of(message.subject), body, headers)
+
+    async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
+        """Stores a message, trying for as long as it takes. False where the stream holds one already."""
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                ack = await self._js.publish(subject, body, headers=headers)
+                return not ack.duplicate
+            except APIError as error:
+                if await self._is_there(subject):
+                    return False
+                problem = f"{type(error).__name__} {error.err_code}"
+            except (NatsError, TimeoutError, OSError) as error:
+                problem = type(error).__name__
+            log.warning("outcome.not_stored", subject=subject, problem=problem, retry_in_s=round(wait_s, 1))
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(2 * wait_s, self._max_wait_s)
+
+    async def _is_there(self, subject: str) -> bool:
+        try:
+            await self._js.get_last_msg(RESULTS_STREAM, subject)
+        except NotFoundError:
+            return False
+        except (NatsError, TimeoutError):
+            return False
+        return True
+
+
+def rest_of(outcome: Outcome, had: HeldStream) -> TokenChunk | None:
+    """What a client that has `had` still misses of an outcome's output."""
+    index = len(had.token_ids)
+    if index >= len(outcome.token_ids):
+        return None
+    return TokenChunk(
+        first_index=index, token_ids=outcome.token_ids[index:], text=outcome.text[len(had.text) :]
+    )
+
+
+def _without_output(outcome: Outcome, size: int, limit: int) -> Outcome:
+    """What can be stored of an outcome that is larger than a message may be: how it ended, without its output."""
+    failure = Failure(
+        code="RESULT_TOO_LARGE",
+        message=f"{MAX_LENGTH_FAILURE}: {size} bytes, the limit is {limit}; it was streamed and is not kept",
+    )
+    return replace(outcome, text="", token_ids=(), failure=outcome.failure or failure)
+
+
+async def _quietly(publish: Awaitable[None]) -> None:
+    """An acknowledgement that cannot be sent now is not needed: the broker delivers again, and finds the outcome."""
+    try:
+        await publish
+    except (NatsError, TimeoutError, OSError) as error:
+        log.info("message.not_acknowledged", problem=type(error).__name__)

@@ -1,0 +1,45 @@
+"""RouterService: the two internal streams, from protobuf to the links and back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from headrace.contract.deliver_wire import decode_gateway_message, encode_delivery_message
+from headrace.contract.errors import MalformedMessage
+from headrace.contract.work_wire import decode_worker_message, encode_router_message
+from headrace.router.gateways import Gateways
+from headrace.router.workers import Workers
+from headrace.v1.router_pb2_grpc import RouterServiceServicer
+
+if TYPE_CHECKING:
+    from headrace.contract.work import WorkerMessage
+
+SERVICE = "headrace.v1.RouterService"
+
+
+class RouterService(RouterServiceServicer):
+    """Everybody dials the router, so that workers and gateways need no address of their own."""
+
+    def __init__(self, workers: Workers, gateways: Gateways) -> None:
+        self._workers = workers
+        self._gateways = gateways
+
+    async def Work(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 — the name in the proto
+        """A worker's registration, heartbeat, work and tokens."""
+        async for message in self._workers.serve(_decoded(request_iterator)):
+            yield encode_router_message(message)
+
+    async def Deliver(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 — the name in the proto
+        """What this router delivers to the clients of a gateway."""
+        first = await anext(aiter(request_iterator), None)
+        join = None if first is None else decode_gateway_message(first)
+        if join is None or not join.gateway_id:
+            raise MalformedMessage("GatewayMessage.join", "must come first, with a gateway_id")
+        async for message in self._gateways.serve(join):
+            yield encode_delivery_message(message)
+
+
+async def _decoded(messages: Any) -> AsyncIterator[WorkerMessage]:
+    async for message in messages:
+        yield decode_worker_message(message)

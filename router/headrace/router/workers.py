@@ -1,0 +1,160 @@
+"""The workers' `Work` streams: who is there, and what waits to be sent to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from headrace.contract.errors import MalformedMessage
+from headrace.contract.work import EntryProgress, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
+from headrace.router.core import events as ev
+
+log = structlog.get_logger(__name__)
+
+MAX_LANES = 1024
+
+
+@dataclass(slots=True, eq=False)
+class WorkerLink:
+    """One worker's open stream, and what waits to be sent on it.
+
+    Bounded by the core: one batch per free lane, and one stop per assignment of a running batch.
+    """
+
+    join: WorkerJoin
+    start: list[StartBatch] = field(default_factory=list)
+    cancel: list[int] = field(default_factory=list)
+    draining: bool = False
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self) -> RouterMessage:
+        """Everything that waits."""
+        self.ready.clear()
+        message = RouterMessage(start=tuple(self.start), cancel=tuple(self.cancel), draining=self.draining)
+        self.start, self.cancel = [], []
+        return message
+
+
+class Workers:
+    """The links, by worker id; turns what workers say into the core's events."""
+
+    def __init__(
+        self,
+        router_id: str,
+        *,
+        versions: Callable[[], dict[str, str]],
+        tell: Callable[[ev.Event], None],
+    ) -> None:
+        self._router_id = router_id
+        self._versions = versions
+        self._tell = tell
+        self._links: dict[str, WorkerLink] = {}
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def start(self, worker: str, batch: StartBatch) -> None:
+        link = self._links[worker]
+        link.start.append(batch)
+        link.ready.set()
+
+    def stop(self, worker: str, assignment: int) -> None:
+        if (link := self._links.get(worker)) is not None:
+            link.cancel.append(assignment)
+            link.ready.set()
+
+    def leave(self) -> None:
+        """Tells every worker that this router goes."""
+        for link in self._links.values():
+            link.draining = True
+            link.ready.set()
+
+    async def serve(self, messages: AsyncIterator[WorkerMessage]) -> AsyncIterator[RouterMessage]:
+        """Both directions of one worker's stream, until it breaks. Raises MalformedMessage where it makes no sense."""
+        first = await anext(messages, None)
+        if first is None or first.join is None:
+            raise MalformedMessage("WorkerMessage.join", "must come first")
+        link = self._admit(first.join)
+        reader = asyncio.create_task(self._read(link, messages), name=f"worker {link.join.name}: read")
+        try:
+            yield RouterMessage(welcome=self._router_id)
+            while True:
+                ready = asyncio.ensure_future(link.ready.wait())
+                try:
+                    await asyncio.wait({ready, reader}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    ready.cancel()
+                if reader.done():
+                    reader.result()
+                    return
+                yield link.take()
+        finally:
+            reader.cancel()
+            self._dismiss(link)
+
+    def _admit(self, join: WorkerJoin) -> WorkerLink:
+        if not join.worker_id or not 1 <= join.lanes <= MAX_LANES or join.max_batch < 1:
+            raise MalformedMessage(
+                "WorkerMessage.join", f"needs worker_id, 1 … {MAX_LANES} lanes, max_batch ≥ 1"
+            )
+        if (old := self._links.get(join.worker_id)) is not None:
+            self._dismiss(old)  # it came back before its old stream was seen to break
+        ours = self._versions()
+        served = frozenset(model.name for model in join.models if ours.get(model.name) == model.version)
+        for model in join.models:
+            if model.name not in served:
+                log.warning(
+                    "worker.model_not_served",
+                    worker=join.name,
+                    model=model.name,
+                    worker_version=model.version,
+                    router_version=ours.get(model.name, "none"),
+                    remedy="router and worker must hold the same model: `headrace model pull` on both",
+                )
+        link = self._links[join.worker_id] = WorkerLink(join)
+        self._tell(
+            ev.WorkerJoined(worker=join.worker_id, lanes=join.lanes, max_batch=join.max_batch, models=served)
+        )
+        log.info(
+            "worker.joined",
+            worker=join.name,
+            device=join.device.kind,
+            lanes=join.lanes,
+            models=sorted(served),
+        )
+        return link
+
+    def _dismiss(self, link: WorkerLink) -> None:
+        if self._links.get(link.join.worker_id) is link:
+            del self._links[link.join.worker_id]
+            self._tell(ev.WorkerLost(worker=link.join.worker_id))
+            log.info("worker.left", worker=link.join.name)
+
+    async def _read(self, link: WorkerLink, messages: AsyncIterator[WorkerMessage]) -> None:
+        worker = link.join.worker_id
+        async for message in messages:
+            if self._links.get(worker) is not link:
+                return  # replaced by a newer stream of the same worker
+            for progress in message.progress:
+                self._progress(progress)
+            for ended in message.ended:
+                self._tell(ev.BatchEnded(worker=worker, lane=ended.lane, batch=ended.batch))
+            if message.draining:
+                self._tell(ev.WorkerDraining(worker=worker))
+
+    def _progress(self, progress: EntryProgress) -> None:
+        assignment = progress.assignment
+        if progress.tokens is not None:
+            self._tell(ev.Progressed(assignment=assignment, tokens=progress.tokens))
+        end = progress.end
+        if end is None:
+            return
+        if end.finish_reason is not None:
+            self._tell(ev.EntryCompleted(assignment=assignment, finish_reason=end.finish_reason))
+        elif end.failure is not None:
+            self._tell(ev.EntryFailed(assignment=assignment, failure=end.failure))
+        else:
+            self._tell(ev.EntryStopped(assignment=assignment))

@@ -1,0 +1,45 @@
+"""What tests of all packages share: a real nats-server, and settings that point at it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.runtime.nats_server import EmbeddedNats
+from headrace.runtime.settings import NatsSettings, Settings, load_settings
+
+SettingsFor = Callable[..., Settings]
+
+
+@pytest.fixture(autouse=True)
+def no_headrace_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No HEADRACE_ setting of the machine reaches a test, except where the model store is."""
+    for name in [name for name in os.environ if name.startswith("HEADRACE_") and name != "HEADRACE_MODELS"]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
+    """One real nats-server for the whole session, for tests that do not mind what others left on it. Has `.url`."""
+    with EmbeddedNats(NatsSettings(port=0, store_dir=tmp_path_factory.mktemp("nats"))) as server:
+        yield server
+
+
+@pytest.fixture
+def fresh_nats(tmp_path: Path) -> Iterator[EmbeddedNats]:
+    """A real nats-server with an empty store, for this test alone. Has `.url`."""
+    with EmbeddedNats(NatsSettings(port=0, store_dir=tmp_path / "nats")) as server:
+        yield server
+
+
+@pytest.fixture
+def settings_for() -> SettingsFor:
+    """`settings_for(server, **{"router.port": 0})`: settings that use `server`, and defaults for all else."""
+
+    def make(server: EmbeddedNats, **overrides: object) -> Settings:
+        return load_settings({"nats.url": server.url, **overrides}, environ={})
+
+    return make
