@@ -1,0 +1,12 @@
+"""Process plumbing that every process of Headrace is built from.
+
+- **settings** (`settings`): one frozen object per process, from flags, environment and TOML.
+- **logs** (`logs`): structured lines on stderr, with trace and span; never a prompt or an output.
+- **embedded server** (`nats_server`): the nats-server that Headrace starts for itself on one machine.
+- **connection** (`nats_connection`): a NATS client that comes back, and a state that says whether it is there.
+- **layout** (`nats_layout`, `nats_streams`, `nats_queues`): streams, buckets and consumers, declared idempotently.
+- **refusal** (`nats_refusal`): why JetStream did not store a message.
+- **child process** (`child_process`): a process that does not outlive its parent.
+- **telemetry** (`telemetry`, `propagation`, `trace_names`): traces and metrics, off unless OTEL_* says otherwise.
+- **server** (`grpc_server`), **shutdown** (`shutdown`): a gRPC server, and the way down: drain, then stop.
+"""

@@ -1,0 +1,74 @@
+"""Puts something around the handlers of a `grpc.aio` server, whichever of the two ways of answering a handler uses.
+
+A handler with a stream of responses may be an async generator or may call `context.write()`. Both come out as a
+coroutine that writes. That has a reason: a generator that waits at its `yield` when the client goes away is not told,
+it is only collected some time later; the coroutine gets the CancelledError at once and closes the generator itself,
+so that the handler's `finally` blocks run then and there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from headrace.runtime.error_groups import leaves
+
+ServicerContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Around: TypeAlias = Callable[[ServicerContext], AbstractAsyncContextManager[None]]
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+
+_MAKE: dict[tuple[bool, bool], Callable[..., Handler]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+def wrap(handler: Handler, around: Around) -> Handler:
+    """`handler`, each call of which runs inside `async with around(context)`.
+
+    A plain function, which gRPC would run in a thread, is given back as it is.
+    """
+    answer = _answer_of(handler)
+    generates = inspect.isasyncgenfunction(answer)
+    if not generates and not inspect.iscoroutinefunction(answer):
+        return handler
+
+    async def surrounded(request: Any, context: ServicerContext) -> Any:
+        async with around(context):
+            try:
+                if not generates:
+                    return await answer(request, context)
+                async with aclosing(answer(request, context)) as responses:
+                    async for response in responses:
+                        await context.write(response)
+            except Exception as error:
+                if _is_write_to_nobody(error):
+                    raise asyncio.CancelledError from error
+                raise
+            return None
+
+    return _MAKE[handler.request_streaming, handler.response_streaming](
+        surrounded,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _is_write_to_nobody(error: Exception) -> bool:
+    """Whether a write failed as the client is gone: now and then it fails before the cancellation comes through."""
+    return all(isinstance(leaf, grpc.aio.InternalError | asyncio.CancelledError) for leaf in leaves(error))
+
+
+def _answer_of(handler: Handler) -> Callable[[Any, ServicerContext], Any]:
+    found: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    assert found is not None, "a method handler has exactly one behaviour"
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,224 @@
+"""Settings of the processes: router, gateway and worker."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from headrace.runtime.settings_nats import MIB
+from headrace.runtime.settings_section import Host, Labels, Name, Names, Port, Seconds, Section
+
+
+class RouterSettings(Section):
+    """The router: where it listens, how much it holds, how long it waits."""
+
+    host: Host = Field(default="127.0.0.1", description="Address that workers and gateways dial.")
+    port: Port = Field(
+        default=7701, description="Port that workers and gateways dial; 0 takes any that is free."
+    )
+    id: Name | None = Field(
+        default=None, description="Name of this router among the members. None: made up at each start."
+    )
+    advertise: str | None = Field(
+        default=None, description="host:port that other machines reach this router at. None: as it listens."
+    )
+    ack_wait_s: Seconds = Field(
+        default=6.0,
+        description="Seconds after which the broker gives a request to another router unless this one says that"
+        " it is still on it; it says so at every third. How soon a dead router's work goes on.",
+    )
+    lookahead: int = Field(
+        default=32,
+        ge=1,
+        le=10_000,
+        description="Requests held per queue beyond what the lanes can take: the choice that grouping by length"
+        " has. The rest waits in the broker.",
+    )
+    max_held: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Requests held in all. When reached, pulling stops and requests wait in the broker.",
+    )
+    max_queues: int = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Queues pulled at once. Further queues wait until one is empty, and a warning says so.",
+    )
+    max_attempts: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="Assignments of a request before it becomes a dead letter: a request that kills every worker"
+        " it meets must not go round for ever.",
+    )
+    tokenise_threads: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Threads that render templates and tokenise, beside the event loop.",
+    )
+    tokenise_queue: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="Requests that may wait for those threads. When full, pulling waits.",
+    )
+    worker_timeout_s: Seconds = Field(
+        default=10.0,
+        description="Seconds without a word from a worker after which it is taken for lost and its requests go"
+        " elsewhere. A broken connection is noticed at once; this is for machines that hang.",
+    )
+    result_retry_max_wait_s: Seconds = Field(
+        default=5.0,
+        description="Longest wait in seconds between attempts to store a result while the broker is away.",
+    )
+    max_message_bytes: int = Field(
+        default=16 * MIB,
+        ge=MIB,
+        le=256 * MIB,
+        description="Largest gRPC message taken from a worker or gateway.",
+    )
+    drain_grace_s: Seconds = Field(
+        default=30.0,
+        description="Seconds that running requests get to end when the router is told to stop. What has not"
+        " ended goes back to the broker.",
+    )
+
+
+class GatewaySettings(Section):
+    """The gateway: where it listens and what it takes from clients."""
+
+    host: Host = Field(default="127.0.0.1", description="Address that clients dial.")
+    port: Port = Field(default=7700, description="Port that clients dial; 0 takes any that is free.")
+    id: Name | None = Field(
+        default=None, description="Name of this gateway among the members. None: made up at each start."
+    )
+    max_request_bytes: int = Field(
+        default=4 * MIB, ge=1024, le=64 * MIB, description="Largest request taken from a client."
+    )
+    max_concurrent_streams: int = Field(
+        default=1_000,
+        ge=1,
+        le=1_000_000,
+        description="Open calls in all. Further ones are refused as overloaded, with a time to try again.",
+    )
+    stream_buffer_tokens: int = Field(
+        default=4_096,
+        ge=16,
+        le=1_000_000,
+        description="Tokens that wait for a slow client. Beyond them its tokens are merged into fewer, larger"
+        " messages; they are bounded by its max_tokens.",
+    )
+    publish_timeout_s: Seconds = Field(
+        default=5.0,
+        description="Seconds to wait for the broker to accept a request: more means that it is in trouble.",
+    )
+    result_wait_s: Seconds = Field(
+        default=30.0,
+        description="Longest wait in seconds of one GetResult call that asks to wait; the client may call again.",
+    )
+    router_wait_s: Seconds = Field(
+        default=5.0,
+        description="Seconds that a call waits for a first router before it is refused: as long as a router's"
+        " restart takes.",
+    )
+    cancel_wait_s: Seconds = Field(
+        default=0.5,
+        description="Seconds that a router which holds a request gets to end it and to say so. After them nobody"
+        " holds it.",
+    )
+    rejoin_wait_s: Seconds = Field(
+        default=0.25, description="Seconds before the second attempt to reach a router; doubled."
+    )
+    rejoin_max_wait_s: Seconds = Field(
+        default=5.0, description="Longest wait in seconds between attempts to reach a router."
+    )
+    drain_grace_s: Seconds = Field(
+        default=30.0, description="Seconds that open streams get to end when the gateway is told to stop."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.rejoin_max_wait_s < self.rejoin_wait_s:
+            raise ValueError("rejoin_max_wait_s must be at least rejoin_wait_s")
+        return self
+
+
+def _worker_name() -> str:
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:48] or "worker"
+    return f"{host}-{os.getpid()}"
+
+
+class WorkerSettings(Section):
+    """The worker: its router, its device, its lanes."""
+
+    router: str = Field(
+        default="127.0.0.1:7701",
+        pattern=r"^[^\s,/]+:[0-9]{1,5}$",
+        description="host:port of the router to join.",
+    )
+    name: Name = Field(
+        default_factory=_worker_name,
+        json_schema_extra={"shown_default": "HOST-PID"},
+        description="Name of this worker, unique among a router's.",
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
+        description="auto, cpu, cuda, or cuda:N for one card.",
+    )
+    compute_type: str = Field(
+        default="auto",
+        pattern=r"^[a-z0-9_]{1,32}$",
+        description="Number format the engine computes in, such as int8, float32, float16; auto takes the"
+        " fastest that the device supports for the model as it is stored.",
+    )
+    lanes: int = Field(
+        default=0, ge=0, le=1_024, description="Batches that run side by side. 0: as many as there are cores."
+    )
+    threads_per_lane: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Threads of each lane. For small models more than one is much slower than more lanes.",
+    )
+    max_batch: int = Field(default=4, ge=1, le=512, description="Requests that one lane decodes together.")
+    models: Names = Field(
+        default=(), description="Models to serve, with commas between. Empty: all in the model store."
+    )
+    labels: Labels = Field(
+        default_factory=dict,
+        description="Free labels of this worker for placement, as key=value with commas between.",
+    )
+    frame_buffer: int = Field(
+        default=1_024,
+        ge=16,
+        le=100_000,
+        description="Frames that wait to be sent to the router. When full the engine's step waits, so a worker"
+        " never makes tokens that nobody takes.",
+    )
+    rejoin_wait_s: Seconds = Field(
+        default=0.25,
+        description="Seconds before the second attempt to join the router; doubled each time, with jitter.",
+    )
+    rejoin_max_wait_s: Seconds = Field(
+        default=5.0,
+        description="Longest wait in seconds between attempts to join: how late a router's return is noticed.",
+    )
+    drain_grace_s: Seconds = Field(
+        default=30.0,
+        description="Seconds that running batches get to end when the worker is told to stop. What has not ended"
+        " goes on at another worker.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.rejoin_max_wait_s < self.rejoin_wait_s:
+            raise ValueError("rejoin_max_wait_s must be at least rejoin_wait_s")
+        return self
