@@ -56,7 +56,9 @@ class Mesh:
     async def result(self, request: Request) -> Outcome:
         """The durable outcome of a request, when it is there."""
         subject = result_subject(request.tenant, request.id)
-        subscription = await self.nats.jetstream().subscribe(subject, stream=RESULTS_STREAM, ordered_consumer=True)
+        subscription = await self.nats.jetstream().subscribe(
+            subject, stream=RESULTS_STREAM, ordered_consumer=True
+        )
         try:
             message = await subscription.next_msg(timeout=10)
         finally:
@@ -86,7 +88,12 @@ class RunningRouter:
 def a_request(**changes: Any) -> Request:
     """A request as a gateway would publish it."""
     base = Request(
-        id=new_request_id(), tenant="default", model="fake", priority=Priority.NORMAL, prompt="hello", max_tokens=20
+        id=new_request_id(),
+        tenant="default",
+        model="fake",
+        priority=Priority.NORMAL,
+        prompt="hello",
+        max_tokens=20,
     )
     return replace(base, **changes)
 

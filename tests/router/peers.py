@@ -34,7 +34,9 @@ class ScriptedWorker:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
-    async def send(self, *progress: EntryProgress, ended: tuple[BatchEnded, ...] = (), draining: bool = False) -> None:
+    async def send(
+        self, *progress: EntryProgress, ended: tuple[BatchEnded, ...] = (), draining: bool = False
+    ) -> None:
         message = WorkerMessage(progress=progress, ended=ended, draining=draining)
         await self._stream.write(encode_worker_message(message))
 
@@ -81,7 +83,7 @@ async def worker(
 ) -> AsyncIterator[ScriptedWorker]:
     """A worker that has joined the router at `address`."""
     async with grpc.aio.insecure_channel(address) as channel:
-        stream = RouterServiceStub(channel).Work()  # type: ignore[call-arg]
+        stream = RouterServiceStub(channel).Work()
         join = WorkerJoin(
             worker_id=worker_id,
             name=worker_id,
@@ -136,10 +138,12 @@ class ScriptedGateway:
 
 
 @asynccontextmanager
-async def gateway(address: str, gateway_id: str = "gw-1", held: tuple[HeldStream, ...] = ()) -> AsyncIterator[ScriptedGateway]:
+async def gateway(
+    address: str, gateway_id: str = "gw-1", held: tuple[HeldStream, ...] = ()
+) -> AsyncIterator[ScriptedGateway]:
     """A gateway that has joined the router at `address`."""
     async with grpc.aio.insecure_channel(address) as channel:
-        stream = RouterServiceStub(channel).Deliver()  # type: ignore[call-arg]
+        stream = RouterServiceStub(channel).Deliver()
         await stream.write(encode_gateway_join(GatewayJoin(gateway_id=gateway_id, held=held)))
         scripted = ScriptedGateway(stream)
         for had in held:

@@ -221,10 +221,20 @@ async def test_a_raw_producer_reads_chunks_and_outcome_as_json(mesh: Mesh) -> No
     [
         ("hr.v1.req.fake.normal.default", b"{not json", "MALFORMED_MESSAGE", "is not JSON"),
         ("hr.v1.req.fake.normal.default", b'{"promt": "x"}', "MALFORMED_MESSAGE", "no field promt"),
-        ("hr.v1.req.fake.urgent.default", b'{"prompt": "x"}', "INVALID_REQUEST", "realtime, high, normal, batch"),
+        (
+            "hr.v1.req.fake.urgent.default",
+            b'{"prompt": "x"}',
+            "INVALID_REQUEST",
+            "realtime, high, normal, batch",
+        ),
         ("hr.v1.req.fake.normal", b'{"prompt": "x"}', "INVALID_REQUEST", "<model>.<priority>.<tenant>"),
         ("hr.v1.req.fake.normal.default", b'{"prompt": "x", "id": "1"}', "INVALID_REQUEST", "ULID"),
-        ("hr.v1.req.fake.normal.default", b'{"prompt": "x", "reply_to": "hr.v1.req.a.b.c"}', "INVALID_REQUEST", "reply_to"),
+        (
+            "hr.v1.req.fake.normal.default",
+            b'{"prompt": "x", "reply_to": "hr.v1.req.a.b.c"}',
+            "INVALID_REQUEST",
+            "reply_to",
+        ),
     ],
 )
 async def test_what_nobody_can_answer_is_kept_with_its_reason(
@@ -245,7 +255,7 @@ async def _queues_are_empty(mesh: Mesh) -> None:
     """The acknowledgement follows the letter; JetStream tells of no deletion, so it is asked."""
     async with asyncio.timeout(5):
         while (await mesh.nats.jetstream().stream_info("HEADRACE_REQUESTS")).state.messages:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # noqa: ASYNC110 — there is no event to wait for
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class Router:
         tell = self._conductor.tell
         models = RouterModels(ModelStore(settings.models))
         self._gateways = Gateways(router_id)
-        self._gateways.on_join(self._conductor.catch_up)
+        self._gateways.on_held(self._conductor.catch_up)
         self._workers = Workers(router_id, versions=models.versions, tell=tell)
         self._delivery = Delivery(connection, self._gateways)
         outcomes = Outcomes(

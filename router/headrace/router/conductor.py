@@ -171,17 +171,17 @@ class Conductor:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_at(at_s, self.tell, Woke())
 
-    # A gateway came, or came back.
+    # A gateway told what its clients hold.
 
     def catch_up(self, link: GatewayLink) -> None:
         """Sends a gateway what its clients miss: of running requests the rest so far, of ended ones the end."""
-        for record in self._ledger:
-            if record.request.gateway != link.gateway_id:
-                continue
-            if (had := link.held.pop(record.id, None)) is None:
-                continue  # no client of it waits any more
-            if (missed := record.after(len(had.token_ids), len(had.text))) is not None:
-                link.outbox.tokens(record.id, missed)
+        for had in list(link.held.values()):
+            record = self._ledger.get(had.request_id)
+            if record is not None and not record.prepared:
+                continue  # intake asks for it when it has the prompt
+            if record is not None and record.request.gateway == link.gateway_id:
+                del link.held[had.request_id]
+                link.catch_up(record.id, record.after(len(had.token_ids), len(had.text)))
         if link.held:
             self._spawn(self._answer_from_results(link), f"catch up {link.gateway_id}")
 
@@ -190,6 +190,5 @@ class Conductor:
         for had in list(link.held.values()):
             outcome = await self._outcomes.find(had.tenant, had.request_id)
             if outcome is not None and link.held.pop(had.request_id, None) is not None:
-                if (rest := rest_of(outcome, had)) is not None:
-                    link.outbox.tokens(had.request_id, rest)
-                link.outbox.finished(had.request_id, outcome)
+                link.catch_up(had.request_id, rest_of(outcome, had))
+                link.finished(had.request_id, outcome)

@@ -135,7 +135,7 @@ class Intake:
         earlier = await self._outcomes.find(record.request.tenant, record.id)
         if earlier is None:
             return False
-        had = self._gateways.held_by_client(record.request.gateway, record.id)
+        had = self._gateways.take_held(record.request.gateway, record.id)
         if had is not None and (rest := rest_of(earlier, had)) is not None:
             self._delivery.tokens(record, rest)
         await self._outcomes.answer(record, earlier)
@@ -151,7 +151,7 @@ class Intake:
         loop = asyncio.get_running_loop()
         record.prompt = await loop.run_in_executor(self._threads, model.tokenise, request)
         record.max_tokens = model.check_length(len(record.prompt), request, self._limits.default_max_tokens)
-        if (had := self._gateways.held_by_client(request.gateway, request.id)) is not None:
+        if (had := self._gateways.take_held(request.gateway, request.id)) is not None:
             record.tokens.extend(had.token_ids)
             record.text.append(had.text)
 

@@ -50,6 +50,11 @@ class Record:
     def id(self) -> str:
         return self.request.id
 
+    @property
+    def prepared(self) -> bool:
+        """Whether intake is through with it."""
+        return self.max_tokens > 0
+
     def when_settled(self) -> asyncio.Future[Outcome]:
         """Done when the outcome is durable; cancelled when the request goes back to its queue."""
         if self.settled is None:

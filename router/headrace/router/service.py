@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from headrace.contract.deliver_wire import decode_gateway_message, encode_delivery_message
-from headrace.contract.errors import MalformedMessage
 from headrace.contract.work_wire import decode_worker_message, encode_router_message
 from headrace.router.gateways import Gateways
 from headrace.router.workers import Workers
 from headrace.v1.router_pb2_grpc import RouterServiceServicer
 
 if TYPE_CHECKING:
+    from headrace.contract.deliver import GatewayJoin
     from headrace.contract.work import WorkerMessage
 
 SERVICE = "headrace.v1.RouterService"
@@ -32,14 +32,16 @@ class RouterService(RouterServiceServicer):
 
     async def Deliver(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 — the name in the proto
         """What this router delivers to the clients of a gateway."""
-        first = await anext(aiter(request_iterator), None)
-        join = None if first is None else decode_gateway_message(first)
-        if join is None or not join.gateway_id:
-            raise MalformedMessage("GatewayMessage.join", "must come first, with a gateway_id")
-        async for message in self._gateways.serve(join):
+        async for message in self._gateways.serve(_joins(request_iterator)):
             yield encode_delivery_message(message)
 
 
 async def _decoded(messages: Any) -> AsyncIterator[WorkerMessage]:
     async for message in messages:
         yield decode_worker_message(message)
+
+
+async def _joins(messages: Any) -> AsyncIterator[GatewayJoin]:
+    async for message in messages:
+        if (join := decode_gateway_message(message)) is not None:
+            yield join
