@@ -254,8 +254,8 @@ async def test_what_nobody_can_answer_is_kept_with_its_reason(
 async def _queues_are_empty(mesh: Mesh) -> None:
     """The acknowledgement follows the letter; JetStream tells of no deletion, so it is asked."""
     async with asyncio.timeout(5):
-        while (await mesh.nats.jetstream().stream_info("HEADRACE_REQUESTS")).state.messages:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 — there is no event to wait for
+        while (await mesh.nats.jetstream().stream_info("HEADRACE_REQUESTS")).state.messages:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -53,8 +55,10 @@ async def test_handlers_are_taken_down() -> None:
 
 
 PROCESS = """
-import asyncio, sys
+import asyncio, structlog, sys
 from headrace.runtime.shutdown import Shutdown, run_process
+
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 async def main():
     async with Shutdown() as shutdown:
@@ -69,10 +73,21 @@ raise SystemExit(run_process(main()))
 """
 
 
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The process above; killed at the end if it has not ended by then."""
+    command = [sys.executable, "-c", PROCESS, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_process_drains_and_gives_its_code(number: signal.Signals) -> None:
     """A real process on uvloop drains at a signal, and its exit code is what its main returned."""
-    with subprocess.Popen([sys.executable, "-c", PROCESS], stdout=subprocess.PIPE, text=True) as process:
+    with started() as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "uvloop\n"
         process.send_signal(number)
@@ -82,9 +97,7 @@ def test_process_drains_and_gives_its_code(number: signal.Signals) -> None:
 
 def test_second_signal_ends_a_process_that_hangs() -> None:
     """A drain that hangs is ended by the second signal, with the exit code that shells expect."""
-    with subprocess.Popen(
-        [sys.executable, "-c", PROCESS, "--slow"], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with started("--slow") as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
@@ -114,7 +115,7 @@ class Queues:
                 tasks.create_task(self._look(), name="queues: look")
                 tasks.create_task(self._send_pulls(), name="queues: pull")
         finally:
-            if self._connection.is_connected:
+            with suppress(NatsError, OSError):  # a connection that is gone has no subscriptions
                 await seen.unsubscribe()
                 await inbox.unsubscribe()
 

@@ -1,0 +1,95 @@
+"""The table of commands. Nothing heavy is imported before a command runs, so that `headrace --help` is there at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headrace.cli.deferred import deferred
+from headrace.cli.demo import demo
+from headrace.cli.generate import generate
+from headrace.cli.processes import gateway, router, worker
+from headrace.cli.requests import cancel, models, result, submit
+from headrace.cli.settings_table import settings
+from headrace.cli.up import up
+
+_MESH = "A mesh on this machine"
+_ASK = "Asking a mesh"
+_SINGLE = "Single processes"
+_SETUP = "Setting up"
+
+app = typer.Typer(
+    name="headrace",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # rich's tracebacks print local variables, which may hold a prompt
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="A first answer:\n"
+    "  headrace up                                            in one terminal\n"
+    '  headrace generate "What is the capital of France?"     in another',
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"headrace {version('headrace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def headrace(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """An inference mesh: requests from NATS queues to models on your own machines, tokens back over gRPC."""
+
+
+def _add(command: object, panel: str, examples: str) -> None:
+    assert callable(command)
+    app.command(rich_help_panel=panel, epilog=f"Examples:\n{examples}")(command)
+
+
+_add(
+    up,
+    _MESH,
+    "  headrace up\n"
+    "  headrace up --workers 2 --lanes 1\n"
+    "  headrace up --nats-url nats://broker:4222 --set log.level=debug",
+)
+_add(demo, _MESH, "  headrace demo")
+_add(
+    generate,
+    _ASK,
+    '  headrace generate "Why is the sky blue?"\n'
+    '  headrace generate --temperature 0.8 --top-p 0.9 --max-tokens 100 "Tell me a story."\n'
+    "  cat letter.txt | headrace generate --system 'Summarise in a sentence.' -\n"
+    '  headrace generate --json "Hello" | jq .',
+)
+_add(submit, _ASK, '  headrace submit --priority batch "Why is the sky blue?"')
+_add(
+    result, _ASK, "  headrace result 0197f3a2-…\n  headrace result --wait --json 0197f3a2-…"
+)
+_add(cancel, _ASK, "  headrace cancel 0197f3a2-…")
+_add(models, _ASK, "  headrace models\n  headrace models --address 10.0.0.7:7700 --json")
+_add(router, _SINGLE, "  headrace router --host 0.0.0.0 --nats-url nats://broker:4222")
+_add(gateway, _SINGLE, "  headrace gateway --host 0.0.0.0 --port 7700 --nats-url nats://broker:4222")
+_add(
+    worker,
+    _SINGLE,
+    "  headrace worker --router 10.0.0.7:7701\n"
+    "  headrace worker --router 10.0.0.7:7701 --device cuda:0 --compute-type float16 --lanes 1 --max-batch 32",
+)
+app.add_typer(
+    deferred("headrace.cli.model", help="Pull, list and verify models."), name="model", rich_help_panel=_SETUP
+)
+_add(settings, _SETUP, "  headrace settings\n  headrace settings router")
+
+
+def main() -> None:
+    """The console script."""
+    app()

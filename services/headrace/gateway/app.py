@@ -1,0 +1,207 @@
+"""The gateway, put together: what each part is given, and in which order they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from opentelemetry.trace import Tracer
+
+from headrace.contract.errors import Unavailable
+from headrace.gateway.admission import Admission
+from headrace.gateway.cancel import Cancels
+from headrace.gateway.generate import Generation
+from headrace.gateway.link import Redial
+from headrace.gateway.publish import Publisher
+from headrace.gateway.readiness import Readiness
+from headrace.gateway.recovery import Recovery
+from headrace.gateway.results import Results
+from headrace.gateway.routers import Routers
+from headrace.gateway.service import NAME, InferenceService
+from headrace.gateway.streams import Streams
+from headrace.gateway.submit import Submission
+from headrace.runtime.grpc_server import GrpcServer
+from headrace.runtime.nats_connection import connect
+from headrace.runtime.nats_layout import ensure_layout
+from headrace.runtime.settings import Settings
+from headrace.runtime.shutdown import Shutdown
+from headrace.runtime.telemetry import start_telemetry
+from headrace.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
+
+log = structlog.get_logger(__name__)
+
+OTHER_CALLS = 1024
+"""Calls beside the streams, such as a GetResult that waits. Further ones are refused by gRPC."""
+
+LAST_CALLS_S = 2.0
+"""How long calls that still run after the drain get to end."""
+
+
+async def run(
+    settings: Settings, shutdown: Shutdown, on_ready: Callable[[str], None] = lambda address: None
+) -> None:
+    """Runs a gateway until `shutdown` is requested, then drains it. Raises a HeadraceError where it cannot go on.
+
+    `on_ready` is called with `host:port` once it listens; it serves as soon as a router is connected.
+    """
+    gateway_id = settings.gateway.id or f"gw-{secrets.token_hex(4)}"
+    readiness = Readiness()
+    async with start_telemetry("gateway", gateway_id) as telemetry:
+        connecting = connect(settings.nats, f"headrace-gateway {gateway_id}", readiness.nats_changed)
+        nc = await shutdown.unless_requested(connecting.__aenter__())
+        if nc is None:
+            return
+        try:
+            await ensure_layout(nc, settings)
+            parts = _assemble(settings, gateway_id, readiness, nc, telemetry.tracer)
+            await _serve(settings, shutdown, parts, on_ready)
+        finally:
+            await connecting.__aexit__(None, None, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What runs."""
+
+    readiness: Readiness
+    streams: Streams
+    recovery: Recovery
+    routers: Routers
+    cancels: Cancels
+    server: GrpcServer
+
+
+def _assemble(settings: Settings, gateway_id: str, readiness: Readiness, nc: Client, tracer: Tracer) -> Parts:
+    own = settings.gateway
+    js = nc.jetstream(timeout=own.publish_timeout_s)
+    streams = Streams(own.max_concurrent_streams)
+    results = Results(nc, js, timeout_s=own.publish_timeout_s)
+    recovery = Recovery(results, retry_s=own.rejoin_wait_s)
+    cancels = Cancels(nc, results, streams, answer_wait_s=own.cancel_wait_s)
+    routers = Routers(
+        nc,
+        js,
+        gateway_id=gateway_id,
+        streams=streams,
+        catalogue=readiness.catalogue,
+        recovery=recovery,
+        redial=Redial(
+            wait_s=own.rejoin_wait_s,
+            max_wait_s=own.rejoin_max_wait_s,
+            max_message_bytes=settings.router.max_message_bytes,
+        ),
+        member_ttl_s=settings.nats.member_ttl_s,
+    )
+    service = _service(
+        settings,
+        gateway_id,
+        readiness,
+        nc=nc,
+        js=js,
+        streams=streams,
+        results=results,
+        cancels=cancels,
+        tracer=tracer,
+    )
+    server = GrpcServer(
+        host=own.host,
+        port=own.port,
+        setting="gateway.port",
+        register=lambda server: add_InferenceServiceServicer_to_server(service, server),
+        services=(NAME,),
+        tracer=tracer,
+        grace_s=LAST_CALLS_S,
+        max_message_bytes=own.max_request_bytes,
+        max_concurrent_calls=own.max_concurrent_streams + OTHER_CALLS,
+    )
+    return Parts(
+        readiness=readiness,
+        streams=streams,
+        recovery=recovery,
+        routers=routers,
+        cancels=cancels,
+        server=server,
+    )
+
+
+def _service(
+    settings: Settings,
+    gateway_id: str,
+    readiness: Readiness,
+    *,
+    nc: Client,
+    js: JetStreamContext,
+    streams: Streams,
+    results: Results,
+    cancels: Cancels,
+    tracer: Tracer,
+) -> InferenceService:
+    own, catalogue = settings.gateway, readiness.catalogue
+    admission = Admission(
+        settings.limits.limits(),
+        catalogue,
+        router_wait_s=own.router_wait_s,
+        draining=lambda: readiness.draining,
+    )
+    publisher = Publisher(
+        nc, js, results=results, catalogue=catalogue, tracer=tracer, timeout_s=own.publish_timeout_s
+    )
+    return InferenceService(
+        generation=Generation(
+            gateway_id=gateway_id,
+            admission=admission,
+            streams=streams,
+            publisher=publisher,
+            catalogue=catalogue,
+            results=results,
+            cancels=cancels,
+            expiry_grace_s=own.cancel_wait_s,
+        ),
+        submission=Submission(admission=admission, publisher=publisher, catalogue=catalogue),
+        results=results,
+        cancels=cancels,
+        catalogue=catalogue,
+        result_wait_s=own.result_wait_s,
+        router_wait_s=own.router_wait_s,
+    )
+
+
+async def _serve(
+    settings: Settings, shutdown: Shutdown, parts: Parts, on_ready: Callable[[str], None]
+) -> None:
+    """Serves, drains, stops. On the way down: the server, then what fed it, then the cancellations it left."""
+    async with parts.cancels, asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(parts.routers.run(), name="routers"),
+            tasks.create_task(parts.recovery.run(), name="recovery"),
+            tasks.create_task(_end_with_nats(parts.readiness), name="nats"),
+        ]
+        async with parts.server:
+            background.append(tasks.create_task(parts.readiness.report(parts.server, NAME), name="readiness"))
+            log.info("gateway.ready", address=parts.server.address)
+            on_ready(parts.server.address)
+            await shutdown.requested()
+            await _drain(parts, settings.gateway.drain_grace_s)
+        for task in background:
+            task.cancel()
+
+
+async def _drain(parts: Parts, grace_s: float) -> None:
+    """Takes no new requests, and waits for the open streams to end, for a while."""
+    parts.readiness.drain()
+    try:
+        async with asyncio.timeout(grace_s):
+            await parts.streams.wait_empty()
+    except TimeoutError:
+        log.warning("gateway.streams_cut", streams=len(parts.streams))
+
+
+async def _end_with_nats(readiness: Readiness) -> None:
+    """Ends the gateway where the broker refused it for good: a new process may be let in again."""
+    await readiness.nats.wait_closed()
+    raise Unavailable("NATS", readiness.nats.state.problem or "the connection was closed")

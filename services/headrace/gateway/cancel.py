@@ -1,0 +1,123 @@
+"""How a request is ended early: by its client's wish, or because its client went away."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from headrace.contract.errors import HeadraceError, Unavailable
+from headrace.contract.subjects import HEADER_CANCEL_KIND, cancel_subject
+from headrace.contract.values import Failure, Outcome, OutcomeKind, Usage
+from headrace.gateway.broker import require_connection, unanswered
+from headrace.gateway.results import Results
+from headrace.gateway.streams import Streams
+
+log = structlog.get_logger(__name__)
+
+CANCELLED = "CANCELLED"
+"""The code of an outcome that a cancellation made."""
+
+
+class Cancels:
+    """Ends requests. An async context manager: leaving it waits for the cancellations that are under way.
+
+    Nobody can tell cheaply whether a request of some id waits in one of the queues. So a request that no router holds
+    gets its outcome here, whether or not it exists: a router that comes upon it later finds the outcome, and computes
+    nothing. An id that was never used is thereby used up.
+    """
+
+    def __init__(self, nc: Client, results: Results, streams: Streams, *, answer_wait_s: float) -> None:
+        """`answer_wait_s` is how long a router that holds a request may take to end it and to store its outcome."""
+        self._nc = nc
+        self._results = results
+        self._streams = streams
+        self._answer_wait_s = answer_wait_s
+        # At most one task per stream that ends early, each for about two answer waits.
+        self._tasks = asyncio.TaskGroup()
+
+    async def cancel(self, tenant: str, request_id: str) -> OutcomeKind:
+        """The outcome that the request has now. Raises Unavailable where the broker is away."""
+        kind = await self._ask_routers(tenant, request_id)
+        if kind is not None:
+            return kind
+        outcome = await self._results.find(tenant, request_id)
+        if outcome is None:
+            outcome = await self._store_cancelled(tenant, request_id)
+        stream = self._streams.get(tenant, request_id)
+        if stream is not None:
+            stream.relay.finish(outcome)
+        return outcome.kind
+
+    def give_up(self, tenant: str, request_id: str, *, expired: bool) -> None:
+        """Ends a request whose client is gone. Does not wait.
+
+        One whose deadline has passed gets its outcome from the router in any case; it is told only to stop sooner.
+        """
+        ending = (
+            self._tell_expired(tenant, request_id) if expired else self._cancel_quietly(tenant, request_id)
+        )
+        self._tasks.create_task(ending, name=f"give up {request_id}")
+
+    async def _ask_routers(self, tenant: str, request_id: str) -> OutcomeKind | None:
+        """The outcome's kind from the router that holds the request; None where none does."""
+        require_connection(self._nc)
+        try:
+            answer = await self._nc.request(
+                cancel_subject(tenant, request_id),
+                timeout=self._answer_wait_s,
+                headers={HEADER_CANCEL_KIND: OutcomeKind.CANCELLED.value},
+            )
+        except (TimeoutError, nats.errors.NoRespondersError):
+            return None
+        except nats.errors.Error as error:
+            raise unanswered(error) from error
+        try:
+            return OutcomeKind(answer.data.decode("ascii", "replace"))
+        except ValueError:  # from a newer router: the durable outcome has it
+            return None
+
+    async def _store_cancelled(self, tenant: str, request_id: str) -> Outcome:
+        cancelled = Outcome(
+            request_id=request_id,
+            kind=OutcomeKind.CANCELLED,
+            model="",
+            usage=Usage(),
+            failure=Failure(code=CANCELLED, message="cancelled before any router took it up"),
+        )
+        if await self._results.store(tenant, cancelled):
+            return cancelled
+        found = await self._results.find(tenant, request_id)
+        if found is None:
+            raise Unavailable("result", "the outcome was stored by another and cannot be read; try again")
+        return found
+
+    async def _cancel_quietly(self, tenant: str, request_id: str) -> None:
+        try:
+            await self.cancel(tenant, request_id)
+        except HeadraceError as error:
+            # The router that holds it, if any, goes on to its end: costly, and nothing else.
+            log.warning("request.not_cancelled", request_id=request_id, problem=str(error))
+
+    async def _tell_expired(self, tenant: str, request_id: str) -> None:
+        if not self._nc.is_connected:
+            return
+        try:
+            await self._nc.publish(
+                cancel_subject(tenant, request_id), headers={HEADER_CANCEL_KIND: OutcomeKind.EXPIRED.value}
+            )
+        except nats.errors.Error as error:
+            log.debug("request.expiry_not_told", request_id=request_id, problem=type(error).__name__)
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self._tasks.__aexit__(kind, error, tb)

@@ -1,0 +1,95 @@
+"""What the connected routers serve, as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from headrace.contract.deliver import Model, ModelLoad
+from headrace.contract.errors import Unavailable, UnknownModel
+from headrace.contract.values import Priority, QueuePosition
+
+RETRY_RANGE_S = (1.0, 60.0)
+"""A client that is refused comes back no sooner and no later than this."""
+
+
+class Catalogue:
+    """The union of the routers' catalogues. Writers: each router's link, for that router."""
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        """`on_change` is called when a first router comes or the last one goes."""
+        self._loads: dict[str, dict[str, ModelLoad]] = {}
+        self._on_change = on_change
+        self._connected = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Catalogue of {len(self._loads)} routers: {', '.join(self.names()) or 'no models'}>"
+
+    @property
+    def connected(self) -> bool:
+        """Whether at least one router is connected and has said what it serves."""
+        return bool(self._loads)
+
+    def update(self, router_id: str, loads: Sequence[ModelLoad]) -> None:
+        """Replaces what a router serves."""
+        first = not self._loads
+        self._loads[router_id] = {load.model.name: load for load in loads}
+        if first:
+            self._connected.set()
+            self._on_change()
+
+    def forget(self, router_id: str) -> None:
+        """The router is lost, or leaves."""
+        if self._loads.pop(router_id, None) is not None and not self._loads:
+            self._connected.clear()
+            self._on_change()
+
+    async def wait_connected(self, limit_s: float) -> None:
+        """Returns when a router is connected. Raises Unavailable where none is after `limit_s`."""
+        if self._loads:
+            return
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._connected.wait()
+        except TimeoutError:
+            raise Unavailable("router", f"none was connected within {limit_s:g} s; try again") from None
+
+    def names(self) -> list[str]:
+        """Every model's name, sorted."""
+        return sorted({name for loads in self._loads.values() for name in loads})
+
+    def require(self, model: str) -> None:
+        """Raises UnknownModel, with those that there are, where no router serves `model`."""
+        if not any(model in loads for loads in self._loads.values()):
+            raise UnknownModel(model, self.names())
+
+    def models(self) -> list[Model]:
+        """Every model by name, with the lanes of all routers together; version and length are those that most run."""
+        return [self._together(name) for name in self.names()]
+
+    def _together(self, name: str) -> Model:
+        models = [loads[name].model for loads in self._loads.values() if name in loads]
+        most = max(models, key=lambda model: model.lanes)
+        return replace(most, lanes=sum(model.lanes for model in models))
+
+    def position(self, model: str, priority: Priority) -> QueuePosition:
+        """The place that a request for `model` takes now.
+
+        With several routers it is the place at the one that would be soonest: they pull from the same queue, and the
+        one with room takes it. Unknown waits count as longest.
+        """
+        positions = [loads[model].position(priority) for loads in self._loads.values() if model in loads]
+        if not positions:  # the last router that serves it has just left
+            return QueuePosition(ahead=0, estimated_wait_s=None)
+        return min(positions, key=lambda at: (_or_forever(at.estimated_wait_s), at.ahead))
+
+    def retry_after_s(self, model: str) -> float:
+        """When a full queue of `model` should have room for one more."""
+        known = [loads[model].seconds_per_request for loads in self._loads.values() if model in loads]
+        low, high = RETRY_RANGE_S
+        return min(max(low, *known, low), high)
+
+
+def _or_forever(wait_s: float | None) -> float:
+    return float("inf") if wait_s is None else wait_s

@@ -1,0 +1,114 @@
+"""Puts a request into its queue. The broker's acknowledgement is the promise that it will be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import nats.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.errors import APIError
+from opentelemetry.trace import Tracer
+
+from headrace.contract import subjects
+from headrace.contract.errors import (
+    DuplicateRequest,
+    HeadraceError,
+    InvalidRequest,
+    Overloaded,
+    Unavailable,
+)
+from headrace.contract.queue_wire import encode_request
+from headrace.contract.requests import Request
+from headrace.contract.subjects import Queue
+from headrace.gateway.admission import Admitted
+from headrace.gateway.broker import header_size, require_connection, unanswered
+from headrace.gateway.catalogue import Catalogue
+from headrace.gateway.results import Results
+from headrace.gateway.tracing import send_span
+from headrace.runtime.nats_refusal import Refusal, refusal_of
+from headrace.runtime.propagation import inject
+
+
+class Publisher:
+    """Publishes requests, one acknowledgement each. Holds nothing itself: calls wait for the broker, up to a limit."""
+
+    def __init__(
+        self,
+        nc: Client,
+        js: JetStreamContext,
+        *,
+        results: Results,
+        catalogue: Catalogue,
+        tracer: Tracer,
+        timeout_s: float,
+    ) -> None:
+        self._nc = nc
+        self._js = js
+        self._results = results
+        self._catalogue = catalogue
+        self._tracer = tracer
+        self._timeout_s = timeout_s
+
+    async def publish(self, admitted: Admitted) -> None:
+        """Returns when the broker has the request.
+
+        Raises DuplicateRequest where the id is in use, InvalidRequest where it is too large for the broker, Overloaded
+        where its queue is full, Unavailable where the broker is away.
+        """
+        request = admitted.request
+        require_connection(self._nc)
+        if admitted.chosen and await self._results.find(request.tenant, request.id) is not None:
+            raise DuplicateRequest(request.id)
+        queue = Queue(model=request.model, priority=request.priority, tenant=request.tenant)
+        body = encode_request(request)
+        with send_span(self._tracer, request, queue, body) as trace:
+            headers = {
+                subjects.HEADER_REQUEST_ID: request.id,
+                subjects.HEADER_CONTENT_TYPE: subjects.CONTENT_TYPE_PROTOBUF,
+            }
+            inject(trace, headers)
+            self._check_size(request, queue, body, headers)
+            if await self._send(request, queue, body, headers):
+                raise DuplicateRequest(request.id)
+
+    def _check_size(self, request: Request, queue: Queue, body: bytes, headers: Mapping[str, str]) -> None:
+        """The server counts headers too, and cuts the connection of all requests for one that is too large."""
+        size = len(body) + header_size(headers)
+        if size > self._nc.max_payload:
+            raise InvalidRequest(
+                "messages" if request.messages else "prompt",
+                f"the request is {size} bytes as a message; the broker takes at most {self._nc.max_payload}",
+            )
+
+    async def _send(self, request: Request, queue: Queue, body: bytes, headers: dict[str, str]) -> bool:
+        """Whether the broker had a request of that id within its duplicate window."""
+        try:
+            ack = await self._js.publish(
+                queue.subject, body, timeout=self._timeout_s, stream=subjects.REQUESTS_STREAM, headers=headers
+            )
+        except (APIError, nats.errors.Error, TimeoutError) as error:
+            raise self._refused(error, request, queue) from error
+        return bool(ack.duplicate)
+
+    def _refused(self, error: Exception, request: Request, queue: Queue) -> HeadraceError:
+        match refusal_of(error):
+            case Refusal.SUBJECT_FULL:
+                named = f"the queue of {queue.model}, {queue.priority.label}, tenant {queue.tenant} is full"
+                return Overloaded(named, self._catalogue.retry_after_s(queue.model))
+            case Refusal.STREAM_FULL:
+                full = "the broker's store of waiting requests is full"
+                return Overloaded(full, self._catalogue.retry_after_s(queue.model))
+            case Refusal.TOO_LARGE:
+                field = "messages" if request.messages else "prompt"
+                return InvalidRequest(field, "the request is larger than the broker's stream takes")
+            case Refusal.NO_STREAM:
+                return Unavailable("queue", "the broker has no stream for requests at the moment; try again")
+            case None if isinstance(error, TimeoutError):
+                return Unavailable(
+                    "queue",
+                    f"the broker did not confirm request {request.id} within {self._timeout_s:g} s;"
+                    " if it has it, GetResult will have its outcome",
+                )
+            case None:
+                return unanswered(error)

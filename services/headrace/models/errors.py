@@ -1,0 +1,106 @@
+"""What can be wrong with a model, its files or where they come from.
+
+    HeadraceError
+    └── ModelError
+        ├── DamagedModel(model, file, reason)      an installed model is not what was installed
+        ├── BadManifest(path, reason)              a manifest that cannot be read
+        ├── DownloadFailed(what, reason, remedy)   a file did not arrive, or is not the pinned one
+        ├── BadGguf(path, reason)                  not a GGUF file, or a truncated one
+        ├── UnsupportedModel(what, reason)         a sound file of a kind that cannot be converted
+        ├── BadTemplate(reason)                    a chat template that cannot be used
+        └── StoreFailed(path, problem)             the store's folder cannot be read or written
+
+A name that the store does not hold is `headrace.contract.errors.UnknownModel`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.contract.errors import HeadraceError
+
+
+class ModelError(HeadraceError):
+    """Something is wrong with a model or its files."""
+
+    code = "MODEL_ERROR"
+
+
+class DamagedModel(ModelError):
+    """A file of an installed model is missing or changed. Pulling again repairs it."""
+
+    code = "DAMAGED_MODEL"
+
+    def __init__(self, model: str, file: str, reason: str) -> None:
+        super().__init__(
+            f"model {model!r} is damaged: {file}: {reason}; run 'headrace model pull {model}' again"
+        )
+        self.model = model
+        self.file = file
+        self.reason = reason
+
+
+class BadManifest(ModelError):
+    """A manifest that is missing, no JSON, of another format, or lacks something."""
+
+    code = "DAMAGED_MODEL"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class DownloadFailed(ModelError):
+    """A file could not be fetched, or is not the one that is pinned. `remedy` says what to do."""
+
+    code = "DOWNLOAD_FAILED"
+
+    def __init__(self, what: str, reason: str, remedy: str = "") -> None:
+        super().__init__(f"cannot fetch {what}: {reason}" + (f"; {remedy}" if remedy else ""))
+        self.what = what
+        self.reason = reason
+        self.remedy = remedy
+
+
+class BadGguf(ModelError):
+    """The file is not GGUF, is truncated, or its metadata is not what the format says."""
+
+    code = "BAD_MODEL_FILE"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path.name}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class UnsupportedModel(ModelError):
+    """A sound model of a kind that would convert wrongly or not at all. Refused before anything is computed."""
+
+    code = "UNSUPPORTED_MODEL"
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what} cannot be converted: {reason}")
+        self.what = what
+        self.reason = reason
+
+
+class BadTemplate(ModelError):
+    """A chat template that does not parse, reaches for what it may not, or runs out of its budget."""
+
+    code = "BAD_TEMPLATE"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"chat template: {reason}")
+        self.reason = reason
+
+
+class StoreFailed(ModelError):
+    """The model store's folder cannot be read or written: permissions, a full disk."""
+
+    code = "STORE_FAILED"
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"model store {path}: {problem}")
+        self.path = path
+        self.problem = problem

@@ -1,0 +1,141 @@
+"""The worker, put together: what each part is given, and in which order they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+import structlog
+
+from headrace.contract.work import Device, WorkerJoin
+from headrace.models.store import ModelStore
+from headrace.runtime.grpc_channel import open_channel
+from headrace.runtime.settings import Settings
+from headrace.runtime.shutdown import Shutdown
+from headrace.runtime.telemetry import Telemetry, start_telemetry
+from headrace.v1.router_pb2_grpc import RouterServiceStub
+from headrace.worker.backoff import Backoff
+from headrace.worker.crew import Crew
+from headrace.worker.device import EngineInventory, choose_lanes, find_device
+from headrace.worker.lane import Lane
+from headrace.worker.link import Link
+from headrace.worker.outbox import Outbox
+from headrace.worker.serving import Placing, ServingModel, choose_models, load_model
+from headrace.worker.session import Session, SessionTimes
+
+log = structlog.get_logger(__name__)
+
+_HEARTBEATS = 3
+"""Within the silence that the router takes for a loss: one or two may be late."""
+
+
+async def run(settings: Settings, shutdown: Shutdown) -> None:
+    """Runs a worker until `shutdown` is requested, then drains it. Raises a HeadraceError where it cannot start.
+
+    On the way out every entry is cancelled, each lane's thread is waited for, and the models are unloaded, in this
+    order: the engine aborts a process that ends before that.
+    """
+    own = settings.worker
+    async with start_telemetry("worker", own.name) as telemetry:
+        device = find_device(own.device, EngineInventory())
+        placing = Placing(
+            device=device,
+            compute_type=own.compute_type,
+            lanes=choose_lanes(own.lanes, device),
+            threads_per_lane=own.threads_per_lane,
+        )
+        async with _loaded(ModelStore(settings.models), own.models, placing, shutdown) as models:
+            await _serve(settings, shutdown, telemetry, placing, models)
+
+
+@asynccontextmanager
+async def _loaded(
+    store: ModelStore, names: tuple[str, ...], placing: Placing, shutdown: Shutdown
+) -> AsyncIterator[dict[str, ServingModel]]:
+    """The models by name, unloaded at the end. Once `shutdown` is requested no further one is loaded."""
+    async with AsyncExitStack() as stack:
+        models: dict[str, ServingModel] = {}
+        for name in choose_models(store, names):
+            if not shutdown.draining:
+                model = models[name] = await asyncio.to_thread(load_model, store, name, placing)
+                stack.push_async_callback(asyncio.to_thread, model.engine.close)
+        yield models
+
+
+async def _serve(
+    settings: Settings,
+    shutdown: Shutdown,
+    telemetry: Telemetry,
+    placing: Placing,
+    models: dict[str, ServingModel],
+) -> None:
+    own = settings.worker
+    outbox = Outbox()
+    async with open_channel(own.router) as channel, AsyncExitStack() as stack:
+        lanes = [await stack.enter_async_context(Lane(index)) for index in range(placing.lanes)]
+        crew = Crew(
+            lanes,
+            models,
+            outbox,
+            max_batch=own.max_batch,
+            name=own.name,
+            tracer=telemetry.tracer if telemetry.on else None,
+        )
+        join = _describe(settings, placing, models)
+        times = SessionTimes(
+            heartbeat_s=settings.router.worker_timeout_s / _HEARTBEATS, drain_grace_s=own.drain_grace_s
+        )
+        stub = RouterServiceStub(channel)
+
+        def open_session(joined: Callable[[str], None]) -> Session:
+            return Session(stub.Work(), join, crew, outbox, times=times, shutdown=shutdown, joined=joined)
+
+        link = Link(
+            open_session,
+            crew,
+            outbox,
+            router=own.router,
+            backoff=Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s, random.Random()),
+            shutdown=shutdown,
+            about=_about(placing, models),
+        )
+        await link.run()
+
+
+def _describe(settings: Settings, placing: Placing, models: dict[str, ServingModel]) -> WorkerJoin:
+    own = settings.worker
+    return WorkerJoin(
+        worker_id=f"{own.name}-{uuid.uuid4().hex[:8]}",
+        name=own.name,
+        version=_version(),
+        device=placing.device,
+        labels=dict(own.labels),
+        lanes=placing.lanes,
+        max_batch=own.max_batch,
+        models=tuple(model.served for model in models.values()),
+    )
+
+
+def _about(placing: Placing, models: dict[str, ServingModel]) -> dict[str, object]:
+    """What the line says that tells of a join."""
+    return {
+        "device": _device_name(placing.device),
+        "lanes": placing.lanes,
+        "threads_per_lane": placing.threads_per_lane,
+        "models": {name: model.served.compute_type for name, model in models.items()},
+    }
+
+
+def _device_name(device: Device) -> str:
+    return f"cuda:{device.index}" if device.kind == "cuda" else device.kind
+
+
+def _version() -> str:
+    try:
+        return version("headrace")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,98 @@
+"""A batch on the event loop: its entries, from the router's command until its lane is free."""
+
+from __future__ import annotations
+
+from headrace.contract.errors import EngineFailed, HeadraceError, InvalidRequest, Unavailable
+from headrace.contract.values import Failure
+from headrace.contract.work import EntryEnd, StartBatch
+from headrace.worker.decode import Decode
+from headrace.worker.entry import Entry, open_entry
+from headrace.worker.outbox import Outbox
+from headrace.worker.serving import ServingModel
+from headrace.worker.spans import BatchTrace
+from headrace.worker.steps import Step
+
+_ENDED_EARLY = EngineFailed("it ended the entry before its end")
+_LEFT = Unavailable("worker", "left before the end")
+
+
+class Batch:
+    """A batch that a lane runs. Whatever its entries make goes to the outbox, and at last that the lane is free.
+
+    Entries that cannot run, or have nothing left to make, are answered at once; `entries` are the others, fixed from
+    the start.
+    """
+
+    def __init__(
+        self, start: StartBatch, model: ServingModel, outbox: Outbox, trace: BatchTrace | None
+    ) -> None:
+        self.id = start.batch
+        self.lane = start.lane
+        self._outbox = outbox
+        self._trace = trace
+        self._abandoned = False
+        self.entries = self._open_entries(start, model)
+        self.decode = Decode(
+            engine=model.engine, sampling=start.sampling, slots=[entry.slot for entry in self.entries]
+        )
+
+    def __repr__(self) -> str:
+        live = sum(entry.end is None for entry in self.entries)
+        return f"<Batch {self.id} on lane {self.lane}: {live} of {len(self.entries)} entries live>"
+
+    def take_step(self, step: Step) -> None:
+        """What the engine made in one step."""
+        entries, outbox = self.entries, self._outbox
+        for index, token_id in step:
+            entries[index].take(token_id, outbox)
+
+    def cancel(self, assignment: int) -> None:
+        """Ends one entry now; the engine hears of it within one step."""
+        for entry in self.entries:
+            if entry.assignment == assignment:
+                entry.finish(EntryEnd(cancelled=True), self._outbox)
+
+    def abandon(self) -> None:
+        """Ends all entries without a word to the router, which learns it from the end of the stream."""
+        self._abandoned = True
+        for entry in self.entries:
+            entry.conclude(EntryEnd(failure=failure_of(_LEFT)))
+
+    def finish(self, failure: EngineFailed | None) -> None:
+        """The lane is free. Entries that have not ended failed."""
+        for entry in self.entries:
+            entry.finish(EntryEnd(failure=failure_of(failure or _ENDED_EARLY)), self._outbox)
+        if not self._abandoned:
+            self._outbox.add_batch_ended(self.id, self.lane)
+        if self._trace is not None:
+            self._trace.end("" if failure is None else failure.code)
+
+    def _open_entries(self, start: StartBatch, model: ServingModel) -> list[Entry]:
+        entries: list[Entry] = []
+        for sent in start.entries:
+            trace = None if self._trace is None else self._trace.entry(sent)
+            try:
+                opened = open_entry(
+                    sent, len(entries), model, ignore_end=start.sampling.ignore_end, trace=trace
+                )
+            except InvalidRequest as error:
+                opened = EntryEnd(failure=failure_of(error))
+            if isinstance(opened, Entry):
+                entries.append(opened)
+            else:
+                self._outbox.add_end(sent.assignment, opened)
+                if trace is not None:
+                    trace.end(opened)
+        return entries
+
+
+def refuse_batch(start: StartBatch, error: HeadraceError, outbox: Outbox) -> None:
+    """Answers a batch that is not run: every entry failed with `error`, and the batch has ended."""
+    for entry in start.entries:
+        outbox.add_end(entry.assignment, EntryEnd(failure=failure_of(error)))
+    outbox.add_batch_ended(start.batch, start.lane)
+
+
+def failure_of(error: HeadraceError) -> Failure:
+    """`error` as it crosses the wire."""
+    return Failure(code=error.code, message=str(error), field=getattr(error, "field", ""))

@@ -1,0 +1,111 @@
+"""All lanes and models of a worker: starts and cancels batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+from opentelemetry.trace import Tracer
+
+from headrace.contract.errors import EngineFailed, HeadraceError, Unavailable, UnknownModel
+from headrace.contract.work import StartBatch
+from headrace.worker.batch import Batch, refuse_batch
+from headrace.worker.lane import Lane
+from headrace.worker.outbox import Outbox
+from headrace.worker.serving import ServingModel
+from headrace.worker.spans import BatchTrace
+
+log = structlog.get_logger(__name__)
+
+
+class Crew:
+    """Runs what the router says, and says in the outbox what came of it. Has no queue: a lane is free or it is not.
+
+    `_running` holds each batch from `start` until its lane is free. Used on the event loop alone.
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        models: Mapping[str, ServingModel],
+        outbox: Outbox,
+        *,
+        max_batch: int,
+        name: str,
+        tracer: Tracer | None,
+    ) -> None:
+        """`tracer`: None with telemetry off. `name` is the worker's, for traces."""
+        self._lanes = lanes
+        self._models = models
+        self._outbox = outbox
+        self._max_batch = max_batch
+        self._name = name
+        self._tracer = tracer
+        self._running: dict[int, Batch] = {}
+        self._by_assignment: dict[int, Batch] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __repr__(self) -> str:
+        return f"<Crew: {', '.join(map(repr, self._lanes))}>"
+
+    def start(self, start: StartBatch) -> None:
+        """Runs a batch. One that breaks the contract is refused: each entry fails, and nothing else is touched."""
+        try:
+            lane, model = self._check(start)
+        except HeadraceError as error:
+            log.warning("batch.refused", batch=start.batch, entries=len(start.entries), problem=str(error))
+            refuse_batch(start, error, self._outbox)
+            return
+        trace = None if self._tracer is None else BatchTrace(self._tracer, start, self._name)
+        batch = Batch(start, model, self._outbox, trace)
+        if not batch.entries:
+            batch.finish(None)
+            return
+        self._running[lane.index] = batch
+        self._by_assignment.update((entry.assignment, batch) for entry in batch.entries)
+        self._idle.clear()
+        lane.start(batch, self._end)
+
+    def cancel(self, assignment: int) -> None:
+        """Ends one entry within one step. One that is not running has ended already: nothing happens."""
+        batch = self._by_assignment.get(assignment)
+        if batch is not None:
+            batch.cancel(assignment)
+
+    def abandon(self) -> None:
+        """Ends all batches within one step each, without a word to the router."""
+        for batch in self._running.values():
+            batch.abandon()
+
+    async def idle(self) -> None:
+        """Returns when all lanes are free."""
+        await self._idle.wait()
+
+    def _check(self, start: StartBatch) -> tuple[Lane, ServingModel]:
+        """The lane and the model that it is for. Raises Unavailable or UnknownModel."""
+        model = self._models.get(start.model)
+        if model is None:
+            raise UnknownModel(start.model, tuple(self._models))
+        if not 0 <= start.lane < len(self._lanes):
+            raise Unavailable(f"lane {start.lane}", f"there are {len(self._lanes)} lanes")
+        lane = self._lanes[start.lane]
+        if lane.work is not None:
+            raise Unavailable(f"lane {start.lane}", "it runs another batch")
+        if not 1 <= len(start.entries) <= self._max_batch:
+            raise Unavailable(
+                f"a batch of {len(start.entries)}", f"this worker takes 1 … {self._max_batch} entries"
+            )
+        sent = {entry.assignment for entry in start.entries}
+        if len(sent) < len(start.entries) or not sent.isdisjoint(self._by_assignment):
+            raise Unavailable("an assignment of the batch", "it runs already")
+        return lane, model
+
+    def _end(self, lane: int, failure: EngineFailed | None) -> None:
+        batch = self._running.pop(lane)
+        for entry in batch.entries:
+            del self._by_assignment[entry.assignment]
+        batch.finish(failure)
+        if not self._running:
+            self._idle.set()

@@ -1,0 +1,123 @@
+"""What waits to be sent to the router."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from headrace.contract.values import TokenChunk
+from headrace.contract.work import BatchEnded, EntryEnd, EntryProgress, WorkerMessage
+
+MAX_TOKENS = 16_384
+"""Tokens in one message: well below the largest that gRPC takes, whatever the tokens' text."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What one assignment has made since the last message."""
+
+    first_index: int = 0
+    token_ids: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    """One for each token: a chunk may be cut behind any."""
+    end: EntryEnd | None = None
+
+    def chunk(self) -> TokenChunk | None:
+        if not self.token_ids:
+            return None
+        return TokenChunk(
+            first_index=self.first_index, token_ids=tuple(self.token_ids), text="".join(self.texts)
+        )
+
+    def cut(self, count: int) -> _Pending:
+        """Keeps the first `count` tokens, and gives back the others and the end."""
+        rest = _Pending(self.first_index + count, self.token_ids[count:], self.texts[count:], self.end)
+        del self.token_ids[count:], self.texts[count:]
+        self.end = None
+        return rest
+
+
+class Outbox:
+    """Merges whatever is ready into one message, and never waits for more.
+
+    Bounded by design: one chunk for each live assignment, which its own max_tokens bounds, and one end for each
+    lane. When the router is slow the chunks grow up to there; a lane's next batch comes only after the router has
+    heard of its last one. Used on the event loop alone.
+    """
+
+    def __init__(self) -> None:
+        self._pending: dict[int, _Pending] = {}
+        self._ended: list[BatchEnded] = []
+        self._draining = False
+        self._closed = False
+        self._ready = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Outbox: {len(self._pending)} entries, {len(self._ended)} batches ended>"
+
+    def add_token(self, assignment: int, index: int, token_id: int, text: str) -> None:
+        """A token with its index in the output; it follows the one before without a gap."""
+        pending = self._pending.get(assignment)
+        if pending is None:
+            pending = self._pending[assignment] = _Pending(index)
+            self._ready.set()
+        pending.token_ids.append(token_id)
+        pending.texts.append(text)
+
+    def add_end(self, assignment: int, end: EntryEnd) -> None:
+        """The entry's end, after its last token."""
+        self._pending.setdefault(assignment, _Pending()).end = end
+        self._ready.set()
+
+    def add_batch_ended(self, batch: int, lane: int) -> None:
+        """The batch's end, after those of its entries."""
+        self._ended.append(BatchEnded(batch=batch, lane=lane))
+        self._ready.set()
+
+    def tell_draining(self) -> None:
+        """The worker takes no new batches."""
+        self._draining = True
+        self._ready.set()
+
+    def close(self) -> None:
+        """Nothing comes after this; `take` gives what is left, and then None."""
+        self._closed = True
+        self._ready.set()
+
+    async def take(self, patience_s: float) -> WorkerMessage | None:
+        """The next message; an empty one where nothing came for `patience_s`; None when closed and empty."""
+        while not (self._pending or self._ended or self._draining):
+            if self._closed:
+                return None
+            self._ready.clear()
+            try:
+                async with asyncio.timeout(patience_s):
+                    await self._ready.wait()
+            except TimeoutError:
+                return WorkerMessage()
+        progress = self._take_progress()
+        # A batch's end comes after all that its entries made: not while some of that is left.
+        ended: tuple[BatchEnded, ...] = ()
+        if not self._pending:
+            ended, self._ended = tuple(self._ended), []
+        draining, self._draining = self._draining, False
+        return WorkerMessage(progress=progress, ended=ended, draining=draining)
+
+    def _take_progress(self) -> tuple[EntryProgress, ...]:
+        waiting, self._pending = self._pending, {}
+        taken: list[EntryProgress] = []
+        room = MAX_TOKENS
+        for assignment, pending in waiting.items():
+            if len(pending.token_ids) > room:
+                self._pending[assignment] = pending.cut(room) if room else pending
+                if not room:
+                    continue
+            room -= len(pending.token_ids)
+            taken.append(EntryProgress(assignment=assignment, tokens=pending.chunk(), end=pending.end))
+        return tuple(taken)
+
+    def reset(self) -> None:
+        """Forgets everything and is open again: the router that it was for is gone."""
+        self._pending.clear()
+        self._ended.clear()
+        self._draining = self._closed = False

@@ -1,0 +1,104 @@
+"""A model that is loaded: its engine, and what its tokens mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from headrace.contract.errors import StartError, UnknownModel
+from headrace.contract.work import Device, ServedModel
+from headrace.models.detokeniser import Detokeniser
+from headrace.models.errors import ModelError
+from headrace.models.fake import read_fake_timing
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore, StoredModel
+from headrace.models.tokeniser import Tokeniser
+from headrace.worker.ctranslate2_engine import CTranslate2Engine
+from headrace.worker.device import choose_compute_type
+from headrace.worker.engine import Engine
+from headrace.worker.fake_engine import FakeEngine
+from headrace.worker.text import TokenText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingModel:
+    """One model of this worker. All its lanes share it."""
+
+    served: ServedModel
+    engine: Engine
+    vocab_size: int
+    context_length: int
+    end_ids: Collection[int]
+    new_detokeniser: Callable[[], TokenText]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """Where and how models are loaded."""
+
+    device: Device
+    compute_type: str
+    """As the settings have it: `auto` or one of the engine's."""
+    lanes: int
+    threads_per_lane: int
+
+
+def choose_models(store: ModelStore, names: Sequence[str]) -> Sequence[str]:
+    """The models to serve: `names`, or all in the store where there are none. Raises StartError where that is none
+    at all.
+    """
+    chosen = tuple(dict.fromkeys(names)) or tuple(manifest.name for manifest in store.list())
+    if not chosen:
+        raise StartError(f"there is no model in {store.root}", "Pull one first: headrace model pull smollm2")
+    return chosen
+
+
+def load_model(store: ModelStore, name: str, placing: Placing) -> ServingModel:
+    """Verifies every file of the model and loads it. Blocks for seconds.
+
+    Raises StartError, which names what is missing or changed, or why the device cannot do it.
+    """
+    try:
+        model = store.verify(name)
+        tokeniser = Tokeniser.load(model)
+        manifest = model.manifest
+        if manifest.engine == "fake":
+            engine, compute_type = _load_fake(model), "none"
+        else:
+            engine, compute_type = _load_ctranslate2(model, tokeniser, placing)
+    except UnknownModel as error:
+        there = ", ".join(error.known) or "none"
+        raise StartError(
+            f"there is no model {name!r} in {store.root}, but {there}", f"Pull it: headrace model pull {name}"
+        ) from error
+    except ModelError as error:
+        raise StartError(str(error)) from error
+    return ServingModel(
+        served=ServedModel(name=name, version=manifest.version, compute_type=compute_type),
+        engine=engine,
+        vocab_size=min(manifest.vocab_size, len(tokeniser.tokens)),
+        context_length=manifest.context_length,
+        end_ids=frozenset(manifest.end_token_ids),
+        new_detokeniser=lambda: Detokeniser(tokeniser),
+    )
+
+
+def _load_fake(model: StoredModel) -> Engine:
+    manifest = model.manifest
+    return FakeEngine(
+        read_fake_timing(model), vocab_size=manifest.vocab_size, end_id=manifest.end_token_ids[0]
+    )
+
+
+def _load_ctranslate2(model: StoredModel, tokeniser: Tokeniser, placing: Placing) -> tuple[Engine, str]:
+    manifest: Manifest = model.manifest
+    engine = CTranslate2Engine(
+        model.path,
+        tokens=tokeniser.tokens,
+        end_ids=manifest.end_token_ids,
+        device=placing.device,
+        compute_type=choose_compute_type(placing.compute_type, manifest.quantisation, placing.device),
+        lanes=placing.lanes,
+        threads_per_lane=placing.threads_per_lane,
+    )
+    return engine, engine.compute_type

@@ -1,0 +1,70 @@
+"""What the worker's tests share: a router, a model store, and workers between them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.worker.fake_router import FakeRouter, serve_router
+
+from headrace.models.pull import pull
+from headrace.models.store import ModelStore, StoredModel, default_root
+from headrace.runtime.settings import load_settings
+from headrace.runtime.shutdown import Shutdown
+from headrace.worker.app import run
+
+WorkerFor = Callable[..., AbstractAsyncContextManager[Shutdown]]
+
+
+@pytest.fixture
+async def router() -> AsyncIterator[FakeRouter]:
+    """A router that listens."""
+    async with serve_router() as serving:
+        yield serving
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    """An empty model store."""
+    root = tmp_path / "models"
+    root.mkdir()
+    return ModelStore(root)
+
+
+@pytest.fixture
+def worker_for(store: ModelStore) -> WorkerFor:
+    """`async with worker_for(address, **{"worker.lanes": 1}) as shutdown`: a worker, which has left at the end."""
+
+    @asynccontextmanager
+    async def working(address: str, **overrides: object) -> AsyncIterator[Shutdown]:
+        settings = load_settings(
+            {
+                "worker.router": address,
+                "worker.device": "cpu",
+                "worker.lanes": 1,
+                "worker.rejoin_wait_s": 0.05,
+                "worker.rejoin_max_wait_s": 0.2,
+                "models": str(store.root),
+                **overrides,
+            },
+            environ={},
+        )
+        async with Shutdown(signals=()) as shutdown, asyncio.TaskGroup() as group:
+            group.create_task(run(settings, shutdown), name="worker")
+            try:
+                yield shutdown
+            finally:
+                shutdown.request("the test is over")
+
+    return working
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> StoredModel:
+    """The real model, in the store that the environment names. Fetched if it is not there."""
+    root = Path(os.environ["HEADRACE_MODELS"]) if "HEADRACE_MODELS" in os.environ else default_root()
+    return pull(ModelStore(root), "smollm2").model

@@ -1,0 +1,70 @@
+"""What a trace tells about a batch."""
+
+from __future__ import annotations
+
+import pytest
+from tests.otlp_receiver import OtlpReceiver
+from tests.worker.conftest import WorkerFor
+from tests.worker.fake_router import FakeRouter
+from tests.worker.tiny_model import batch, entry, prompt
+
+from headrace.contract.values import TraceContext
+from headrace.models.fake import install_fake_model
+from headrace.models.store import ModelStore
+from headrace.worker.fake_engine import FAIL_AT_ONCE
+
+pytestmark = pytest.mark.integration
+
+REQUESTS = [
+    TraceContext(traceparent=f"00-{digit * 32}-{digit * 16}-01", tracestate="") for digit in ("a", "b")
+]
+SECRET = b"headrace-secret"
+
+
+async def test_each_request_s_trace_tells_of_its_attempt(
+    router: FakeRouter, store: ModelStore, worker_for: WorkerFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`generate` is a child of the request's span, over `first token` and `stream`, and linked to the batch; no content."""
+    install_fake_model(store)
+    async with OtlpReceiver() as receiver:
+        for name, value in receiver.environment().items():
+            monkeypatch.setenv(name, value)
+        async with worker_for(router.address, **{"worker.name": "w1"}):
+            stream = await router.stream()
+            await stream.run(
+                batch(
+                    7,
+                    entry(1, tuple(SECRET), 5, trace=REQUESTS[0]),
+                    entry(2, tuple(SECRET), 3, trace=REQUESTS[1], generated=(101, 102), stop=("zzz",)),
+                )
+            )
+            await stream.run(batch(8, entry(3, (*SECRET, FAIL_AT_ONCE), 5, trace=REQUESTS[0])))
+        spans = await receiver.wait_for(lambda spans: len(spans) >= 9)
+        told = receiver.payload
+
+    (first, failed) = sorted(receiver.named("batch"), key=lambda span: span.attributes["headrace.batch.id"])
+    assert (first.trace_id, first.parent_id) == ("a" * 32, "a" * 16)
+    assert first.links == (("b" * 32, "b" * 16),)
+    assert first.attributes["headrace.batch.size"] == 2
+    assert first.attributes["headrace.worker"] == "w1"
+    assert failed.status == "ERROR"
+    attempts = {span.attributes["headrace.request.id"]: span for span in receiver.named("generate fake")}
+    for number, trace in ((1, "a"), (2, "b")):
+        attempt = attempts[f"request-{number}"]
+        assert (attempt.trace_id, attempt.parent_id) == (trace * 32, trace * 16)
+        assert attempt.links == ((first.trace_id, first.span_id),)
+        children = sorted(
+            (span for span in spans if span.parent_id == attempt.span_id), key=lambda span: span.name
+        )
+        assert [child.name for child in children] == ["first token", "stream"]
+        assert children[0].start_ns == attempt.start_ns
+        assert children[0].end_ns == children[1].start_ns <= children[1].end_ns == attempt.end_ns
+    assert attempts["request-1"].attributes["gen_ai.usage.output_tokens"] == 5
+    assert attempts["request-1"].attributes["gen_ai.usage.input_tokens"] == len(SECRET)
+    assert attempts["request-1"].attributes["gen_ai.response.finish_reasons"] == ["length"]
+    assert attempts["request-2"].attributes["headrace.resumed_tokens"] == 2
+    assert attempts["request-2"].attributes["gen_ai.usage.output_tokens"] == 1
+    assert attempts["request-3"].status == "ERROR"
+    assert attempts["request-3"].attributes["error.type"] == "ENGINE_FAILED"
+    assert SECRET not in told
+    assert stream.heard[1].text.encode() not in told
