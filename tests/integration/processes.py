@@ -1,0 +1,125 @@
+"""A mesh of real processes, as an operator would start them one by one. Tests kill them and look."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from headrace.client.client import HeadraceClient
+from headrace.contract.errors import HeadraceError
+from headrace.runtime.nats_server import EmbeddedNats
+from headrace.runtime.settings import NatsSettings
+from tests.integration.ports import free_port
+
+READY_S = 60.0
+"""For the slowest start there is: the real model's, on a loaded machine."""
+
+
+class Processes:
+    """nats-server, router, gateway and worker, each a process of its own. An async context manager; leaves none behind.
+
+    `environment` is added to each process's. Logs go to `folder`, one file per process.
+    """
+
+    def __init__(
+        self, folder: Path, *, models: Path | None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._folder = folder
+        self._ports = {"router": free_port(), "gateway": free_port(), "nats": free_port()}
+        self._nats = EmbeddedNats(NatsSettings(port=self._ports["nats"], store_dir=folder / "nats"))
+        self._environment = {
+            **os.environ,
+            "HEADRACE_NATS_URL": f"nats://127.0.0.1:{self._ports['nats']}",
+            "HEADRACE_ROUTER_PORT": str(self._ports["router"]),
+            "HEADRACE_ROUTER_ACK_WAIT_S": "2",
+            "HEADRACE_GATEWAY_PORT": str(self._ports["gateway"]),
+            "HEADRACE_WORKER_ROUTER": f"127.0.0.1:{self._ports['router']}",
+            "HEADRACE_LOG_FORMAT": "json",
+            **({"HEADRACE_MODELS": str(models)} if models else {}),
+            **(environment or {}),
+        }
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    @property
+    def address(self) -> str:
+        """Of the gateway."""
+        return f"127.0.0.1:{self._ports['gateway']}"
+
+    @property
+    def nats_url(self) -> str:
+        return self._environment["HEADRACE_NATS_URL"]
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(lambda: None)  # the child watcher wants a running loop before the first child
+        self._nats.start()
+        for name in ("router", "gateway", "worker"):
+            await self.start(name)
+        await self.ready()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        for name in ("gateway", "worker", "router"):
+            if name in self._processes:
+                await self.stop(name)
+        self._nats.stop()
+
+    async def start(self, name: str) -> None:
+        """Starts a process; `ready` says when the mesh serves."""
+        with (self._folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "headrace.cli", name, env=self._environment, stdout=log, stderr=log
+            )
+
+    async def stop(self, name: str) -> int:
+        """SIGTERM, and the exit code."""
+        process = self._processes.pop(name)
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(process.wait(), 40)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise AssertionError(f"{name} did not stop; its log:\n{self.log(name)[-2000:]}") from None
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL."""
+        process = self._processes.pop(name)
+        process.kill()
+        await process.wait()
+
+    def stop_nats(self) -> None:
+        self._nats.stop()
+
+    def start_nats(self) -> None:
+        self._nats = EmbeddedNats(NatsSettings(port=self._ports["nats"], store_dir=self._folder / "nats"))
+        self._nats.start()
+
+    def log(self, name: str) -> str:
+        """What the process has logged so far."""
+        return (self._folder / f"{name}.log").read_text(errors="replace")
+
+    def logs(self) -> str:
+        """What all processes have logged so far."""
+        return "".join(path.read_text(errors="replace") for path in sorted(self._folder.glob("*.log")))
+
+    async def ready(self) -> None:
+        """Returns when the gateway lists a model with lanes."""
+        async with asyncio.timeout(READY_S), HeadraceClient(self.address) as client:
+            while True:
+                try:
+                    if any(model.lanes for model in await client.models()):
+                        return
+                except HeadraceError:
+                    pass
+                for name, process in self._processes.items():
+                    assert process.returncode is None, f"{name} ended:\n{self.log(name)[-3000:]}"
+                await asyncio.sleep(0.05)  # a start of processes has no event that a test could wait for
