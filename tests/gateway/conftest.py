@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 import nats
 import pytest
 from nats.aio.client import Client
-from tests.gateway.acting_router import LIMIT_S, ActingRouter
 
 from headrace.client.client import HeadraceClient
 from headrace.gateway.app import run
@@ -20,6 +20,10 @@ from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub
+from tests.gateway.acting_router import LIMIT_S, ActingRouter
+
+if TYPE_CHECKING:
+    from headrace.v1.inference_pb2_grpc import InferenceServiceAsyncStub
 
 
 @dataclass(slots=True)
@@ -40,7 +44,8 @@ async def running_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     shutdown = Shutdown(signals=())
     task = asyncio.create_task(run(settings, shutdown, on_ready=ready.set_result))
-    await asyncio.wait({task, ready}, timeout=LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+    first: set[asyncio.Future[Any]] = {task, ready}
+    await asyncio.wait(first, timeout=LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
     if not ready.done():
         await task
     try:
@@ -111,5 +116,5 @@ async def channel(gateway: RunningGateway) -> AsyncIterator[grpc.aio.Channel]:
 
 
 @pytest.fixture
-def stub(channel: grpc.aio.Channel) -> object:
+def stub(channel: grpc.aio.Channel) -> InferenceServiceAsyncStub:
     return InferenceServiceStub(channel)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.contract.errors import DeadlinePassed
 from headrace.contract.values import Outcome, OutcomeKind, QueuePosition, TokenChunk, Usage
-from headrace.gateway.relay import Relay
+from headrace.gateway.relay import MAX_CHARACTERS, MAX_TOKENS, Relay
 
 TEXT = "The quick brown fox jumps"
 
@@ -103,11 +103,22 @@ def test_whatever_is_pushed_the_output_is_a_true_prefix(pairs: list[tuple[int, i
 
 
 def test_while_the_client_is_slow_tokens_are_joined_to_one_chunk() -> None:
-    """However many chunks arrive, at most one waits."""
+    """However many chunks arrive, they leave as one."""
     relay = Relay()
     for index in range(10):
         relay.push(piece(index, index + 1))
     assert drained(relay) == [piece(0, 10)]
+
+
+def test_no_chunk_is_larger_than_a_message() -> None:
+    """A client that slept through a long generation gets it in several messages, each within its limit."""
+    relay = Relay()
+    for index in range(2 * MAX_TOKENS):
+        relay.push(TokenChunk(first_index=index, token_ids=(index,), text="x" * 100))
+    chunks = drained(relay)
+    assert sum(len(chunk.text) for chunk in chunks) == 200 * MAX_TOKENS
+    assert max(len(chunk.token_ids) for chunk in chunks) <= MAX_TOKENS
+    assert max(len(chunk.text) for chunk in chunks) <= MAX_CHARACTERS
 
 
 def test_a_gap_is_told_and_nothing_after_it_is_given() -> None:

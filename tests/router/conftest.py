@@ -115,6 +115,7 @@ async def mesh(fresh_nats: EmbeddedNats, settings_for: Any, tmp_path: Path) -> A
                     "router.id": router_id,
                     "router.ack_wait_s": 1.0,
                     "router.drain_grace_s": 1.0,
+                    "router.worker_timeout_s": 1.5,
                     "models": tmp_path / "models",
                 },
             )

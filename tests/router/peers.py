@@ -79,7 +79,13 @@ class ScriptedWorker:
 
 @asynccontextmanager
 async def worker(
-    address: str, model: ServedModel, *, lanes: int = 1, max_batch: int = 4, worker_id: str = "w-1"
+    address: str,
+    model: ServedModel,
+    *,
+    lanes: int = 1,
+    max_batch: int = 4,
+    worker_id: str = "w-1",
+    heartbeat_s: float | None = None,
 ) -> AsyncIterator[ScriptedWorker]:
     """A worker that has joined the router at `address`."""
     async with grpc.aio.insecure_channel(address) as channel:
@@ -97,10 +103,19 @@ async def worker(
         scripted = ScriptedWorker(stream)
         welcome = await scripted.receive()
         assert welcome.welcome, "a join is answered with the router's id"
+        beating = asyncio.ensure_future(_beat(scripted, heartbeat_s or 0.0))
         try:
             yield scripted
         finally:
+            beating.cancel()
             stream.cancel()
+
+
+async def _beat(worker: ScriptedWorker, every_s: float) -> None:
+    """Says nothing, now and then, as real workers do; never, where `every_s` is 0."""
+    while every_s:
+        await worker.send()
+        await asyncio.sleep(every_s)
 
 
 class ScriptedGateway:

@@ -313,3 +313,17 @@ async def test_a_drained_router_gives_back_what_it_holds(mesh: Mesh) -> None:
             await hands.finish(await hands.batch())
         assert (await mesh.result(running)).kind is OutcomeKind.COMPLETED
         assert (await mesh.result(waiting)).kind is OutcomeKind.COMPLETED
+
+
+async def test_a_worker_that_hangs_is_given_up_and_its_work_goes_on_elsewhere(mesh: Mesh) -> None:
+    """A stream that stays open and silent is as good as lost after the set time."""
+    router = await mesh.start_router("r-1")
+    request = a_request()
+    async with worker(router.address, mesh.model, worker_id="w-1") as silent:
+        await mesh.publish(request)
+        await silent.batch()
+        async with worker(router.address, mesh.model, worker_id="w-2", heartbeat_s=0.2) as second:
+            batch = await second.batch()
+            assert batch.entries[0].attempt == 2
+            await second.finish(batch)
+            assert (await mesh.result(request)).kind is OutcomeKind.COMPLETED

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator
 
 import pytest
+
 from tests.otlp_receiver import OtlpReceiver
 
 

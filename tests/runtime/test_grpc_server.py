@@ -13,11 +13,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opentelemetry.trace import NoOpTracer
-from tests.runtime.grpc_services import Servicer, bidirectional, call_bidirectional, call_unary, unary
 
 from headrace.contract.errors import StartError
 from headrace.runtime.grpc_channel import Keepalive, open_channel
 from headrace.runtime.grpc_server import GrpcServer, PortInUse
+from tests.runtime.grpc_services import Servicer, bidirectional, call_bidirectional, call_unary, unary
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -10,13 +10,13 @@ import grpc.aio
 import pytest
 from opentelemetry.trace import NoOpTracer
 from structlog.testing import capture_logs
-from tests.runtime.grpc_services import bidirectional, call_bidirectional, call_unary, unary
 
 from headrace.contract import errors
 from headrace.contract.errors import HeadraceError
 from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.grpc_server import GrpcServer, PortInUse
 from headrace.runtime.grpc_status import Problem, code_of, problem_of
+from tests.runtime.grpc_services import bidirectional, call_bidirectional, call_unary, unary
 
 C = grpc.StatusCode
 

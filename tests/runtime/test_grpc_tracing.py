@@ -15,6 +15,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracer, Tracer
+
+from headrace.contract.errors import InvalidRequest
+from headrace.runtime.grpc_channel import open_channel
+from headrace.runtime.grpc_server import GrpcServer
+from headrace.runtime.grpc_tracing import call_metadata, client_call
+from headrace.runtime.propagation import current_trace, metadata_of, parse
 from tests.runtime.grpc_services import (
     Servicer,
     all_of,
@@ -25,12 +31,6 @@ from tests.runtime.grpc_services import (
     streaming,
     unary,
 )
-
-from headrace.contract.errors import InvalidRequest
-from headrace.runtime.grpc_channel import open_channel
-from headrace.runtime.grpc_server import GrpcServer
-from headrace.runtime.grpc_tracing import call_metadata, client_call
-from headrace.runtime.propagation import current_trace, metadata_of, parse
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TRACE_ID = PARENT.split("-")[1]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
-from tests.runtime.nats_stub import nats_stub
 
 from headrace.contract.errors import StartError
 from headrace.runtime.nats_connection import connect
@@ -17,6 +16,7 @@ from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.nats_state import Link, LinkState, NatsHealth
 from headrace.runtime.nats_watch import backoff_s
 from headrace.runtime.settings import NatsSettings
+from tests.runtime.nats_stub import nats_stub
 
 pytestmark = pytest.mark.integration
 

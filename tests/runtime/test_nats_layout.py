@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 from nats.js.errors import APIError
-from tests.conftest import SettingsFor
-from tests.runtime.nats_stub import nats_stub
 
 from headrace.contract import subjects
 from headrace.contract.errors import StartError, Unavailable
@@ -31,6 +29,8 @@ from headrace.runtime.nats_refusal import Refusal, refusal_of
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.nats_version import NatsTooOld
 from headrace.runtime.settings import NatsSettings, load_settings
+from tests.conftest import SettingsFor
+from tests.runtime.nats_stub import nats_stub
 
 pytestmark = pytest.mark.integration
 

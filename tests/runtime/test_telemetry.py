@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry import trace
 from structlog.testing import capture_logs
-from tests.otlp_receiver import OtlpReceiver
 
 from headrace.contract.errors import StartError
 from headrace.runtime.propagation import as_parent, parse, record_span, trace_of
 from headrace.runtime.telemetry import start_telemetry
+from tests.otlp_receiver import OtlpReceiver
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -9,13 +9,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.worker.fake_router import FakeRouter, serve_router
 
 from headrace.models.pull import pull
 from headrace.models.store import ModelStore, StoredModel, default_root
 from headrace.runtime.settings import load_settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.worker.app import run
+from tests.worker.fake_router import FakeRouter, serve_router
 
 WorkerFor = Callable[..., AbstractAsyncContextManager[Shutdown]]
 

@@ -1,4 +1,6 @@
-"""A router for tests: takes in workers, sends what the test says, keeps what it hears and checks that it is in order."""
+"""A router for tests: takes in workers, sends what the test says, keeps what it hears and checks that it is in
+order.
+"""
 
 from __future__ import annotations
 
@@ -116,6 +118,9 @@ class FakeRouter(RouterServiceServicer):
             return
         finally:
             reader.cancel()
+
+    async def Deliver(self, request_iterator: Any, context: Any) -> None:
+        raise NotImplementedError("this router has no gateways")
 
     async def _read(self, stream: Stream, messages: AsyncIterator[Any]) -> None:
         async for message in messages:

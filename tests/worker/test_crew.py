@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from tests.worker.fake_router import Stream
-from tests.worker.gated_engine import CONTEXT, VOCAB_SIZE, GatedEngine, serving
-from tests.worker.tiny_model import batch, entry, prompt
 
 from headrace.contract.values import FinishReason, Sampling
 from headrace.contract.work import Device, WorkerJoin
 from headrace.models.fake import FakeTiming
 from headrace.models.store import ModelStore
 from headrace.worker.crew import Crew
-from headrace.worker.engine import Engine
+from headrace.worker.engine import Engine, OnToken
 from headrace.worker.fake_engine import END_SOON, FAIL_AT_ONCE, FAIL_LATER, FAILING_STEP, FakeEngine
 from headrace.worker.lane import Lane
 from headrace.worker.outbox import Outbox
+from tests.worker.fake_router import Stream
+from tests.worker.gated_engine import CONTEXT, VOCAB_SIZE, GatedEngine, serving
+from tests.worker.tiny_model import batch, entry, prompt
 
 JOIN = WorkerJoin(
     worker_id="w", name="w", version="0", device=Device(kind="cpu"), lanes=2, max_batch=4, models=()
@@ -337,3 +338,25 @@ async def test_abandoned_batches_end_without_a_word(bench_for: BenchFor) -> None
         engine.let(1)
         await bench.ended(2)
         assert 1 not in bench.stream.ended
+
+
+async def test_a_token_without_text_fails_its_entry_alone(
+    bench_for: BenchFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that makes a token that the tokeniser does not know harms nobody else."""
+    strange = FakeEngine(FakeTiming(), vocab_size=VOCAB_SIZE, end_id=257)
+    original = strange.run
+
+    def run(prompts: Sequence[Sequence[int]], *, on_token: OnToken, **options: Any) -> None:
+        def on_strange(entry: int, token_id: int, step: int, last: bool) -> bool:
+            return on_token(entry, 9999 if (entry, step) == (0, 2) else token_id, step, last)
+
+        original(prompts, on_token=on_strange, **options)
+
+    monkeypatch.setattr(strange, "run", run)
+    async with bench_for(strange) as bench:
+        bench.crew.start(batch(1, entry(1, prompt(6), 9), entry(2, prompt(6), 9)))
+        await bench.ended(1)
+        assert bench.failure(1) == "ENGINE_FAILED"
+        assert len(bench.heard(1)[0]) == 2
+        assert len(bench.heard(2)[0]) == 9

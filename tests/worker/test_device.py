@@ -95,10 +95,11 @@ def test_a_compute_type_that_is_not_there_is_refused() -> None:
 
 
 def test_lanes_follow_the_cores_unless_set() -> None:
-    """On a CPU one per core; the setting wins."""
-    assert choose_lanes(0, CPU) == 6
-    assert choose_lanes(3, CPU) == 3
-    assert choose_lanes(0, CUDA) >= 1
+    """On a CPU a core for each thread; the setting wins."""
+    assert choose_lanes(0, 1, CPU) == 6
+    assert choose_lanes(0, 4, CPU) == 1
+    assert choose_lanes(3, 4, CPU) == 3
+    assert choose_lanes(0, 1, CUDA) >= 1
 
 
 def test_this_machine_is_described() -> None:

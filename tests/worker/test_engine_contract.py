@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.worker.tiny_model import install_tiny_model, prompt
 
 from headrace.contract.values import GREEDY, Sampling
 from headrace.contract.work import Device
@@ -18,6 +17,7 @@ from headrace.models.tokeniser import Tokeniser
 from headrace.worker.ctranslate2_engine import CTranslate2Engine
 from headrace.worker.engine import Engine
 from headrace.worker.fake_engine import END_SOON, FakeEngine
+from tests.worker.tiny_model import install_tiny_model, prompt
 
 LANES = 2
 
@@ -169,7 +169,7 @@ def test_prompts_that_it_would_compute_wrongly_are_refused(
 ) -> None:
     """Before anything is computed, and the engine goes on."""
     calls = Calls()
-    with pytest.raises(ValueError, match="prompt|token"):
+    with pytest.raises(ValueError, match=r"prompt|token"):
         case.engine.run(prompts, sampling=GREEDY, max_new=5, on_token=calls)
     assert calls.seen == []
     assert generate(case.engine, prompt(5), 3)

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.worker.fake_router import FakeRouter
-from tests.worker.tiny_model import batch, entry, install_tiny_model, prompt
 
 from headrace.contract.values import Sampling
 from headrace.models.store import ModelStore
+from tests.worker.fake_router import FakeRouter
+from tests.worker.tiny_model import batch, entry, install_tiny_model, prompt
 
 pytestmark = pytest.mark.integration
 
@@ -69,7 +69,9 @@ async def end_of(worker: Process) -> tuple[int | None, str]:
 async def test_a_signal_in_the_middle_of_batches_ends_it_in_order(
     router: FakeRouter, store: ModelStore, number: signal.Signals
 ) -> None:
-    """Both lanes are inside the real engine: the process cuts them, unloads the model, and ends with 0, not by an abort."""
+    """Both lanes are inside the real engine: the process cuts them, unloads the model, and ends with 0, not by an
+    abort.
+    """
     install_tiny_model(store, context_length=2 * LONG)
     async with process(router.address, store, HEADRACE_WORKER_DRAIN_GRACE_S="0.2") as worker:
         stream = await router.stream()

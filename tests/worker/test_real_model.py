@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import ctranslate2
 import pytest
-from tests.worker.conftest import WorkerFor
-from tests.worker.fake_router import FakeRouter
-from tests.worker.tiny_model import batch, entry
 
 from headrace.contract.values import FinishReason, Sampling
 from headrace.models.store import StoredModel
 from headrace.models.template import ChatTemplate
 from headrace.models.tokeniser import Tokeniser
+from tests.worker.conftest import WorkerFor
+from tests.worker.fake_router import FakeRouter
+from tests.worker.tiny_model import batch, entry
 
 pytestmark = [pytest.mark.model, pytest.mark.integration]
 
@@ -38,12 +37,16 @@ def prompts(smollm2: StoredModel, tokeniser: Tokeniser) -> list[tuple[int, ...]]
 
 
 @pytest.fixture(scope="module", params=["int8", "float32"])
-def direct(request: pytest.FixtureRequest, smollm2: StoredModel) -> Iterator[ctranslate2.Generator]:
+def compute_type(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def direct(compute_type: str, smollm2: StoredModel) -> Iterator[ctranslate2.Generator]:
     """The engine, without anything of ours."""
     generator = ctranslate2.Generator(
-        str(smollm2.path), device="cpu", compute_type=request.param, intra_threads=1
+        str(smollm2.path), device="cpu", compute_type=compute_type, intra_threads=1
     )
-    generator.asked = request.param
     yield generator
     generator.unload_model()
 
@@ -67,10 +70,13 @@ async def test_greedy_output_is_the_engine_s_own(
     smollm2: StoredModel,
     tokeniser: Tokeniser,
     prompts: list[tuple[int, ...]],
-    direct: Any,
+    compute_type: str,
+    direct: ctranslate2.Generator,
 ) -> None:
-    """Token for token, alone and in a batch of equal lengths; the text is the decoded tokens, without the end token."""
-    options = options_of(smollm2, direct.asked)
+    """Token for token, alone and in a batch of equal lengths; the text is the decoded tokens, without the end
+    token.
+    """
+    options = options_of(smollm2, compute_type)
     equal = [ids[-30:] for ids in prompts]
     async with worker_for(router.address, **options):
         stream = await router.stream()
@@ -112,7 +118,7 @@ async def test_a_resumed_answer_goes_on_exactly(
 async def test_sampled_tokens_never_make_half_a_character(
     router: FakeRouter, worker_for: WorkerFor, smollm2: StoredModel, prompts: list[tuple[int, ...]]
 ) -> None:
-    """However wild the sampling: of a valid sequence of bytes no chunk holds a replacement character before the end."""
+    """However wild the sampling, the chunks together are the decoded tokens: none was cut within a character."""
     async with worker_for(router.address, **options_of(smollm2, "int8")):
         stream = await router.stream()
         entries = [entry(number, prompts[2], 60) for number in range(4)]

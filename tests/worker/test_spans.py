@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from tests.otlp_receiver import OtlpReceiver
-from tests.worker.conftest import WorkerFor
-from tests.worker.fake_router import FakeRouter
-from tests.worker.tiny_model import batch, entry, prompt
 
 from headrace.contract.values import TraceContext
 from headrace.models.fake import install_fake_model
 from headrace.models.store import ModelStore
 from headrace.worker.fake_engine import FAIL_AT_ONCE
+from tests.otlp_receiver import OtlpReceiver
+from tests.worker.conftest import WorkerFor
+from tests.worker.fake_router import FakeRouter
+from tests.worker.tiny_model import batch, entry
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +24,9 @@ SECRET = b"headrace-secret"
 async def test_each_request_s_trace_tells_of_its_attempt(
     router: FakeRouter, store: ModelStore, worker_for: WorkerFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`generate` is a child of the request's span, over `first token` and `stream`, and linked to the batch; no content."""
+    """`generate` is a child of the request's span, over `first token` and `stream`, and linked to the batch; no
+    content.
+    """
     install_fake_model(store)
     async with OtlpReceiver() as receiver:
         for name, value in receiver.environment().items():

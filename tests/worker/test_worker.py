@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 import structlog
-from tests.worker.conftest import WorkerFor
-from tests.worker.fake_router import FakeRouter, serve_router
-from tests.worker.tiny_model import batch, entry, install_tiny_model, prompt
 
 from headrace.contract.errors import StartError
 from headrace.contract.values import FinishReason
 from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.store import ModelStore
+from tests.worker.conftest import WorkerFor
+from tests.worker.fake_router import FakeRouter, serve_router
+from tests.worker.tiny_model import batch, entry, install_tiny_model, prompt
 
 pytestmark = pytest.mark.integration
 

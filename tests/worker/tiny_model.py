@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.models.tiny_gguf import TinyLlama
-
 from headrace.contract.values import GREEDY, Sampling
 from headrace.contract.work import BatchEntry, StartBatch
 from headrace.models.gguf_import import import_gguf
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore, StoredModel
+from tests.models.tiny_gguf import TinyLlama
 
 CONTEXT = 512
 

@@ -98,7 +98,9 @@ class Router:
         models = RouterModels(ModelStore(settings.models))
         self._gateways = Gateways(router_id)
         self._gateways.on_held(self._conductor.catch_up)
-        self._workers = Workers(router_id, versions=models.versions, tell=tell)
+        self._workers = Workers(
+            router_id, timeout_s=own.worker_timeout_s, versions=models.versions, tell=tell
+        )
         self._delivery = Delivery(connection, self._gateways)
         outcomes = Outcomes(
             connection,

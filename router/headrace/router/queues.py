@@ -133,8 +133,10 @@ class Queues:
             else:
                 if len(self._known) >= self._max_queues:
                     self._forget_idle(held)
-                for subject in held:
-                    self._see(subject)
+                for subject, messages in held.items():
+                    new = subject not in self._known
+                    if (known := self._see(subject)) is not None and new:
+                        known.backlog = messages
             self._lapse_silent()
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -28,6 +28,8 @@ class WorkerLink:
     start: list[StartBatch] = field(default_factory=list)
     cancel: list[int] = field(default_factory=list)
     draining: bool = False
+    heard_s: float = 0.0
+    """When it last said anything, on the loop's clock."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self) -> RouterMessage:
@@ -45,10 +47,12 @@ class Workers:
         self,
         router_id: str,
         *,
+        timeout_s: float,
         versions: Callable[[], dict[str, str]],
         tell: Callable[[ev.Event], None],
     ) -> None:
         self._router_id = router_id
+        self._timeout_s = timeout_s
         self._versions = versions
         self._tell = tell
         self._links: dict[str, WorkerLink] = {}
@@ -84,16 +88,26 @@ class Workers:
             while True:
                 ready = asyncio.ensure_future(link.ready.wait())
                 try:
-                    await asyncio.wait({ready, reader}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(
+                        {ready, reader}, timeout=self._timeout_s / 4, return_when=asyncio.FIRST_COMPLETED
+                    )
                 finally:
                     ready.cancel()
                 if reader.done():
                     reader.result()
                     return
-                yield link.take()
+                if self._now() - link.heard_s > self._timeout_s:
+                    log.warning("worker.silent", worker=link.join.name, timeout_s=self._timeout_s)
+                    return  # it hangs: a living one says something several times within the timeout
+                if link.ready.is_set():
+                    yield link.take()
         finally:
             reader.cancel()
             self._dismiss(link)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def _admit(self, join: WorkerJoin) -> WorkerLink:
         if not join.worker_id or not 1 <= join.lanes <= MAX_LANES or join.max_batch < 1:
@@ -114,7 +128,7 @@ class Workers:
                     router_version=ours.get(model.name, "none"),
                     remedy="router and worker must hold the same model: `headrace model pull` on both",
                 )
-        link = self._links[join.worker_id] = WorkerLink(join)
+        link = self._links[join.worker_id] = WorkerLink(join, heard_s=self._now())
         self._tell(
             ev.WorkerJoined(worker=join.worker_id, lanes=join.lanes, max_batch=join.max_batch, models=served)
         )
@@ -138,6 +152,7 @@ class Workers:
         async for message in messages:
             if self._links.get(worker) is not link:
                 return  # replaced by a newer stream of the same worker
+            link.heard_s = self._now()
             for progress in message.progress:
                 self._progress(progress)
             for ended in message.ended:

@@ -1,7 +1,7 @@
 """How an error ends a command: one line on stderr, and an exit code.
 
-    0  done            1  it failed; the line says what to do
-    2  bad input       130  interrupted (Ctrl-C)
+0  done            1  it failed; the line says what to do
+2  bad input       130  interrupted (Ctrl-C)
 """
 
 from __future__ import annotations

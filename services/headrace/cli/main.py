@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from headrace.cli.deferred import deferred
+
 from headrace.cli.demo import demo
 from headrace.cli.generate import generate
 from headrace.cli.processes import gateway, router, worker
+
 from headrace.cli.requests import cancel, models, result, submit
 from headrace.cli.settings_table import settings
 from headrace.cli.up import up

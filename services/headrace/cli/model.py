@@ -15,8 +15,9 @@ from rich.table import Table
 
 from headrace.cli.failures import one_line_errors
 from headrace.cli.options import JsonOption
-from headrace.contract.errors import HeadraceError, UnknownModel
+from headrace.contract.errors import UnknownModel
 from headrace.models.catalogue import CATALOGUE
+from headrace.models.errors import ModelError
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from headrace.runtime.settings import load_settings
@@ -79,8 +80,7 @@ def list_models(as_json: JsonOption = False, models: ModelsOption = None) -> Non
         hint = f"headrace model pull {next(iter(CATALOGUE))}"
         console.print(f"No models in {store.root}. Get one with: {hint}", soft_wrap=True)
     for name in sorted(set(names) - {manifest.name for manifest in manifests}):
-        with contextlib.suppress(UnknownModel), _as_warning(console):
-            store.open(name)
+        _warn_of_damage(store, name, console)
 
 
 @app.command("verify")
@@ -107,26 +107,21 @@ def _resumable(console: Console) -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def _as_warning(console: Console) -> Iterator[None]:
-    try:
-        yield
-    except HeadraceError as error:
-        console.print(str(error), style="yellow", markup=False, highlight=False, soft_wrap=True)
+def _warn_of_damage(store: ModelStore, name: str, console: Console) -> None:
+    with contextlib.suppress(UnknownModel):  # removed meanwhile
+        try:
+            store.open(name)
+        except ModelError as error:
+            console.print(str(error), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _say(console: Console, pulled: Pulled) -> None:
-    model = pulled.model
-    if pulled.already_there:
-        console.print(
-            f"{model.name} {model.manifest.version} is already there and whole: {model.path}", soft_wrap=True
-        )
-        return
+    model = f"{pulled.model.name} {pulled.model.manifest.version}"
     if pulled.repaired is not None:
-        console.print(
-            f"The one that was there was damaged ({pulled.repaired}) and has been replaced.", soft_wrap=True
-        )
-    console.print(f"{model.name} {model.manifest.version} is ready: {model.path}", soft_wrap=True)
+        line = f"The one that was there was damaged ({pulled.repaired}) and has been replaced."
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    state = "is already there and whole" if pulled.already_there else "is ready"
+    console.print(f"{model} {state}: {pulled.model.path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(manifests: Sequence[Manifest]) -> Table:
@@ -135,9 +130,7 @@ def _table(manifests: Sequence[Manifest]) -> Table:
         table.add_column(column, no_wrap=True)
     table.add_column("source", overflow="fold")
     for m in manifests:
-        weights = (
-            f"{m.parameters / 1e6:.0f} M {m.quantisation}" if m.engine != "fake" else "none: it is a fake"
-        )
+        weights = "none: a fake" if m.engine == "fake" else f"{m.parameters / 1e6:.0f} M {m.quantisation}"
         table.add_row(
             m.name, m.version, weights, str(m.context_length), _disk_size(m.size), m.licence, m.source
         )

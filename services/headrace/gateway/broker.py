@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from nats.aio.client import Client
 
 from headrace.contract.errors import Unavailable
@@ -23,9 +21,3 @@ def unanswered(error: Exception) -> Unavailable:
     if isinstance(error, TimeoutError):
         return Unavailable("NATS", "no answer in time; try again")
     return Unavailable("NATS", f"the call failed ({type(error).__name__}); try again")
-
-
-def header_size(headers: Mapping[str, str]) -> int:
-    """Bytes of a message's headers on the wire."""
-    lines = sum(len(name.encode()) + len(value.encode()) + len(": \r\n") for name, value in headers.items())
-    return len("NATS/1.0\r\n") + lines + len("\r\n")

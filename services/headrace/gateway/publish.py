@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nats.js.api import Header
 from nats.js.errors import APIError
 from opentelemetry.trace import Tracer
 
@@ -22,11 +23,12 @@ from headrace.contract.queue_wire import encode_request
 from headrace.contract.requests import Request
 from headrace.contract.subjects import Queue
 from headrace.gateway.admission import Admitted
-from headrace.gateway.broker import header_size, require_connection, unanswered
+from headrace.gateway.broker import require_connection, unanswered
 from headrace.gateway.catalogue import Catalogue
 from headrace.gateway.results import Results
 from headrace.gateway.tracing import send_span
 from headrace.runtime.nats_refusal import Refusal, refusal_of
+from headrace.runtime.nats_size import message_size
 from headrace.runtime.propagation import inject
 
 
@@ -66,6 +68,7 @@ class Publisher:
             headers = {
                 subjects.HEADER_REQUEST_ID: request.id,
                 subjects.HEADER_CONTENT_TYPE: subjects.CONTENT_TYPE_PROTOBUF,
+                Header.EXPECTED_STREAM: subjects.REQUESTS_STREAM,
             }
             inject(trace, headers)
             self._check_size(request, queue, body, headers)
@@ -73,8 +76,8 @@ class Publisher:
                 raise DuplicateRequest(request.id)
 
     def _check_size(self, request: Request, queue: Queue, body: bytes, headers: Mapping[str, str]) -> None:
-        """The server counts headers too, and cuts the connection of all requests for one that is too large."""
-        size = len(body) + header_size(headers)
+        """Raises InvalidRequest where the server would cut the connection, and all requests with it, for this one."""
+        size = message_size(body, headers)
         if size > self._nc.max_payload:
             raise InvalidRequest(
                 "messages" if request.messages else "prompt",
@@ -84,9 +87,7 @@ class Publisher:
     async def _send(self, request: Request, queue: Queue, body: bytes, headers: dict[str, str]) -> bool:
         """Whether the broker had a request of that id within its duplicate window."""
         try:
-            ack = await self._js.publish(
-                queue.subject, body, timeout=self._timeout_s, stream=subjects.REQUESTS_STREAM, headers=headers
-            )
+            ack = await self._js.publish(queue.subject, body, timeout=self._timeout_s, headers=headers)
         except (APIError, nats.errors.Error, TimeoutError) as error:
             raise self._refused(error, request, queue) from error
         return bool(ack.duplicate)

@@ -1,8 +1,8 @@
 """One request's tokens on their way to its client.
 
-Tokens arrive when a router sends them and leave when the client takes them. While the client is slow, what arrives is
-joined to one chunk: nothing else grows, nobody else waits. The index of each token decides whether it is new, so that
-what a second router sends again reaches the client once.
+Tokens arrive when a router sends them and leave when the client takes them. A client that is slow gets what has arrived
+meanwhile as one chunk: nobody else waits for it. The index of each token decides whether it is new, so that what a
+second router sends again reaches the client once.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from __future__ import annotations
 import asyncio
 import io
 from array import array
+from collections import deque
 from typing import TypeAlias
 
 from headrace.contract.errors import HeadraceError
 from headrace.contract.values import Outcome, OutcomeKind, QueuePosition, TokenChunk
 
 Event: TypeAlias = "QueuePosition | TokenChunk | Outcome"
+
+MAX_TOKENS = 4096
+MAX_CHARACTERS = 512 * 1024
+"""The most that is joined to one chunk, so that it fits a message: up to 4 bytes a character, 5 a token."""
 
 _INSIDE_A_CHUNK = -1
 
@@ -33,7 +38,8 @@ class Relay:
         self._text_before = array("l")
         self._text = io.StringIO()
         self._text_length = 0
-        self._pending: TokenChunk | None = None
+        # What was not read yet: consecutive chunks, all of them also in the three above.
+        self._unread: deque[TokenChunk] = deque()
         self._position: QueuePosition | None = None
         self._outcome: Outcome | None = None
         self._error: HeadraceError | None = None
@@ -75,7 +81,7 @@ class Relay:
         self._token_ids.extend(new.token_ids)
         self._text.write(new.text)
         self._text_length += len(new.text)
-        self._pending = new if self._pending is None else self._pending.joined(new)
+        self._unread.append(new)
         self._position = None  # it runs: its place in the queue is no news any more
         self._ready.set()
         return True
@@ -97,7 +103,7 @@ class Relay:
 
     def queued(self, position: QueuePosition) -> None:
         """Takes a new place in the queue; the latest counts."""
-        if self._outcome is None and self._pending is None:
+        if self._outcome is None and not self._unread:
             self._position = position
             self._ready.set()
 
@@ -126,7 +132,7 @@ class Relay:
         )
 
     async def read(self) -> Event:
-        """Waits for the next event, and gives all tokens that are there as one chunk. Nothing follows an outcome."""
+        """Waits for the next event; all tokens that are there come as one chunk. Nothing follows an outcome."""
         while (event := self.take()) is None:
             if self._error is not None:
                 raise self._error
@@ -136,14 +142,27 @@ class Relay:
 
     def take(self) -> Event | None:
         """The next event if there is one: tokens before the outcome."""
-        if self._pending is not None:
-            chunk, self._pending = self._pending, None
-            return chunk
+        if self._unread:
+            return self._joined()
         if self._outcome is not None:
             return self._outcome
         position, self._position = self._position, None
         return position
 
+    def _joined(self) -> TokenChunk:
+        """The unread chunks as one, as many as fit a message."""
+        first = self._unread.popleft()
+        token_ids, texts, characters = list(first.token_ids), [first.text], len(first.text)
+        while self._unread:
+            later = self._unread[0]
+            characters += len(later.text)
+            if len(token_ids) + len(later.token_ids) > MAX_TOKENS or characters > MAX_CHARACTERS:
+                break
+            self._unread.popleft()
+            token_ids += later.token_ids
+            texts.append(later.text)
+        return TokenChunk(first_index=first.first_index, token_ids=tuple(token_ids), text="".join(texts))
+
     def __repr__(self) -> str:
-        waiting = len(self._pending.token_ids) if self._pending else 0
-        return f"<Relay {self.next_index} tokens, {waiting} unread{', ended' if self.ended else ''}>"
+        unread = len(self._unread)
+        return f"<Relay {self.next_index} tokens, {unread} unread chunks{', ended' if self.ended else ''}>"

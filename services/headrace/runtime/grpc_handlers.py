@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 
+from headrace.contract.errors import MalformedMessage
 from headrace.runtime.error_groups import leaves
 
 ServicerContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -32,10 +33,15 @@ _MAKE: dict[tuple[bool, bool], Callable[..., Handler]] = {
 }
 
 
-def wrap(handler: Handler, around: Around) -> Handler:
+# Stands for a request whose bytes could not be read. gRPC itself would answer UNKNOWN, and log a stack for each.
+_UNREADABLE = object()
+
+
+def wrap(handler: Handler, around: Around, *, refuse_unreadable: bool = False) -> Handler:
     """`handler`, each call of which runs inside `async with around(context)`.
 
-    A plain function, which gRPC would run in a thread, is given back as it is.
+    A plain function, which gRPC would run in a thread, is given back as it is. With `refuse_unreadable`, a request
+    whose bytes are not the method's message raises MalformedMessage inside `around`.
     """
     answer = _answer_of(handler)
     generates = inspect.isasyncgenfunction(answer)
@@ -44,6 +50,8 @@ def wrap(handler: Handler, around: Around) -> Handler:
 
     async def surrounded(request: Any, context: ServicerContext) -> Any:
         async with around(context):
+            if refuse_unreadable and request is _UNREADABLE:
+                raise MalformedMessage("request", "its bytes are not the message that this method takes")
             try:
                 if not generates:
                     return await answer(request, context)
@@ -58,7 +66,7 @@ def wrap(handler: Handler, around: Around) -> Handler:
 
     return _MAKE[handler.request_streaming, handler.response_streaming](
         surrounded,
-        request_deserializer=handler.request_deserializer,
+        request_deserializer=_tolerant(handler) if refuse_unreadable else handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )
 
@@ -66,6 +74,21 @@ def wrap(handler: Handler, around: Around) -> Handler:
 def _is_write_to_nobody(error: Exception) -> bool:
     """Whether a write failed as the client is gone: now and then it fails before the cancellation comes through."""
     return all(isinstance(leaf, grpc.aio.InternalError | asyncio.CancelledError) for leaf in leaves(error))
+
+
+def _tolerant(handler: Handler) -> Callable[[bytes], Any] | None:
+    """The handler's deserialiser, with _UNREADABLE for what it cannot read. A stream of requests keeps its own."""
+    deserialise = handler.request_deserializer
+    if deserialise is None or handler.request_streaming:
+        return deserialise
+
+    def read(raw: bytes) -> Any:
+        try:
+            return deserialise(raw)
+        except Exception:  # whatever it raises is about these bytes
+            return _UNREADABLE
+
+    return read
 
 
 def _answer_of(handler: Handler) -> Callable[[Any, ServicerContext], Any]:

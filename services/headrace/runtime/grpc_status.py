@@ -150,7 +150,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:
                 await _abort_with(context, method, error)
 
-        return None if handler is None else wrap(handler, around)
+        return None if handler is None else wrap(handler, around, refuse_unreadable=True)
 
 
 async def _abort_with(context: ServicerContext, method: str, error: Exception) -> NoReturn:

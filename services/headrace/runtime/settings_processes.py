@@ -63,12 +63,6 @@ class RouterSettings(Section):
         le=64,
         description="Threads that render templates and tokenise, beside the event loop.",
     )
-    tokenise_queue: int = Field(
-        default=256,
-        ge=1,
-        le=100_000,
-        description="Requests that may wait for those threads. When full, pulling waits.",
-    )
     worker_timeout_s: Seconds = Field(
         default=10.0,
         description="Seconds without a word from a worker after which it is taken for lost and its requests go"
@@ -107,13 +101,6 @@ class GatewaySettings(Section):
         ge=1,
         le=1_000_000,
         description="Open calls in all. Further ones are refused as overloaded, with a time to try again.",
-    )
-    stream_buffer_tokens: int = Field(
-        default=4_096,
-        ge=16,
-        le=1_000_000,
-        description="Tokens that wait for a slow client. Beyond them its tokens are merged into fewer, larger"
-        " messages; they are bounded by its max_tokens.",
     )
     publish_timeout_s: Seconds = Field(
         default=5.0,
@@ -195,13 +182,6 @@ class WorkerSettings(Section):
     labels: Labels = Field(
         default_factory=dict,
         description="Free labels of this worker for placement, as key=value with commas between.",
-    )
-    frame_buffer: int = Field(
-        default=1_024,
-        ge=16,
-        le=100_000,
-        description="Frames that wait to be sent to the router. When full the engine's step waits, so a worker"
-        " never makes tokens that nobody takes.",
     )
     rejoin_wait_s: Seconds = Field(
         default=0.25,

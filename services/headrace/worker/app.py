@@ -45,7 +45,7 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
         placing = Placing(
             device=device,
             compute_type=own.compute_type,
-            lanes=choose_lanes(own.lanes, device),
+            lanes=choose_lanes(own.lanes, own.threads_per_lane, device),
             threads_per_lane=own.threads_per_lane,
         )
         async with _loaded(ModelStore(settings.models), own.models, placing, shutdown) as models:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from headrace.contract.errors import EngineFailed, HeadraceError, InvalidRequest, Unavailable
 from headrace.contract.values import Failure
 from headrace.contract.work import EntryEnd, StartBatch
@@ -12,7 +14,10 @@ from headrace.worker.serving import ServingModel
 from headrace.worker.spans import BatchTrace
 from headrace.worker.steps import Step
 
+log = structlog.get_logger(__name__)
+
 _ENDED_EARLY = EngineFailed("it ended the entry before its end")
+_NO_TEXT = EngineFailed("what it made cannot be turned into text")
 _LEFT = Unavailable("worker", "left before the end")
 
 
@@ -44,7 +49,12 @@ class Batch:
         """What the engine made in one step."""
         entries, outbox = self.entries, self._outbox
         for index, token_id in step:
-            entries[index].take(token_id, outbox)
+            try:
+                entries[index].take(token_id, outbox)
+            except Exception:
+                # A token that the tokeniser does not know, say: nobody else's entry suffers for it.
+                log.exception("entry.failed", batch=self.id, assignment=entries[index].assignment)
+                entries[index].finish(EntryEnd(failure=failure_of(_NO_TEXT)), outbox)
 
     def cancel(self, assignment: int) -> None:
         """Ends one entry now; the engine hears of it within one step."""

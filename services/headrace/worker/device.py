@@ -38,10 +38,16 @@ class EngineInventory:
     """As CTranslate2 sees this machine."""
 
     def cuda_devices(self) -> int:
-        return int(ctranslate2.get_cuda_device_count())
+        try:
+            return int(ctranslate2.get_cuda_device_count())
+        except RuntimeError:  # a driver that is too old, say
+            return 0
 
     def compute_types(self, kind: str, index: int) -> Collection[str]:
-        found: Collection[str] = ctranslate2.get_supported_compute_types(kind, index)
+        try:
+            found: Collection[str] = ctranslate2.get_supported_compute_types(kind, index)
+        except RuntimeError as error:
+            raise StartError(f"the engine cannot use {kind}:{index}: {error}", "Use --device cpu") from error
         return found
 
 
@@ -100,8 +106,10 @@ def choose_compute_type(asked: str, stored: str, device: Device) -> str:
     return "float16" if device.kind == "cuda" and "float16" in there else "float32"
 
 
-def choose_lanes(asked: int, device: Device) -> int:
-    """How many lanes: as asked, or with 0 as many as the device carries: one per core, as each has one thread."""
+def choose_lanes(asked: int, threads_per_lane: int, device: Device) -> int:
+    """How many lanes: as asked, or with 0 as many as the device carries; on a CPU so many that each thread has a
+    core.
+    """
     if asked:
         return asked
-    return _CUDA_LANES if device.kind == "cuda" else device.cores
+    return _CUDA_LANES if device.kind == "cuda" else max(1, device.cores // threads_per_lane)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 
 from headrace.contract.values import TokenChunk
 from headrace.contract.work import BatchEnded, EntryEnd, EntryProgress, WorkerMessage
@@ -12,15 +11,19 @@ MAX_TOKENS = 16_384
 """Tokens in one message: well below the largest that gRPC takes, whatever the tokens' text."""
 
 
-@dataclass(slots=True)
 class _Pending:
     """What one assignment has made since the last message."""
 
-    first_index: int = 0
-    token_ids: list[int] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    """One for each token: a chunk may be cut behind any."""
-    end: EntryEnd | None = None
+    __slots__ = ("end", "first_index", "texts", "token_ids")
+
+    def __init__(
+        self, first_index: int, token_ids: list[int], texts: list[str], end: EntryEnd | None
+    ) -> None:
+        """`texts` has one for each token: a chunk may be cut behind any."""
+        self.first_index = first_index
+        self.token_ids = token_ids
+        self.texts = texts
+        self.end = end
 
     def chunk(self) -> TokenChunk | None:
         if not self.token_ids:
@@ -58,15 +61,21 @@ class Outbox:
     def add_token(self, assignment: int, index: int, token_id: int, text: str) -> None:
         """A token with its index in the output; it follows the one before without a gap."""
         pending = self._pending.get(assignment)
-        if pending is None:
-            pending = self._pending[assignment] = _Pending(index)
+        if pending is not None:
+            pending.token_ids.append(token_id)
+            pending.texts.append(text)
+            return
+        if not self._pending:
             self._ready.set()
-        pending.token_ids.append(token_id)
-        pending.texts.append(text)
+        self._pending[assignment] = _Pending(index, [token_id], [text], None)
 
     def add_end(self, assignment: int, end: EntryEnd) -> None:
         """The entry's end, after its last token."""
-        self._pending.setdefault(assignment, _Pending()).end = end
+        pending = self._pending.get(assignment)
+        if pending is not None:
+            pending.end = end
+        else:
+            self._pending[assignment] = _Pending(0, [], [], end)
         self._ready.set()
 
     def add_batch_ended(self, batch: int, lane: int) -> None:

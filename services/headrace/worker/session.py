@@ -89,6 +89,8 @@ class Session:
             raise Unavailable("router", problem)
 
     def _hear(self, message: Any) -> None:
+        if self._leaving:
+            return
         said = decode_router_message(message)
         if said.welcome:
             self._joined(said.welcome)

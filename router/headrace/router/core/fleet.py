@@ -26,6 +26,8 @@ class Worker:
     models: frozenset[str]
     lanes: list[RunningBatch | None]
     """None = free."""
+    number: int
+    """Counts those that joined."""
     draining: bool = False
 
     @property
@@ -38,12 +40,27 @@ class Fleet:
     """All workers, by name, in the order in which they joined."""
 
     workers: dict[str, Worker] = field(default_factory=dict)
+    _idle: dict[str, Worker] = field(default_factory=dict)
+    """Those that stay and have a free lane: few when there is much to do, and then picking must be quick."""
+    _joined: int = 0
 
     def join(self, name: str, lanes: int, max_batch: int, models: frozenset[str]) -> None:
-        self.workers[name] = Worker(name=name, max_batch=max_batch, models=models, lanes=[None] * lanes)
+        assert name not in self.workers, "a worker is lost before it joins again"
+        self._joined += 1
+        worker = Worker(
+            name=name, max_batch=max_batch, models=models, lanes=[None] * lanes, number=self._joined
+        )
+        self.workers[name] = self._idle[name] = worker
+
+    def drain(self, name: str) -> None:
+        """It takes nothing new any more."""
+        if (worker := self.workers.get(name)) is not None:
+            worker.draining = True
+            self._idle.pop(name, None)
 
     def leave(self, name: str) -> list[RunningBatch]:
         """Takes the worker out; gives the batches that were on it."""
+        self._idle.pop(name, None)
         worker = self.workers.pop(name, None)
         return [batch for batch in worker.lanes if batch is not None] if worker else []
 
@@ -51,6 +68,8 @@ class Fleet:
         worker = self.workers[name]
         assert worker.lanes[lane] is None, "only a free lane takes a batch"
         worker.lanes[lane] = batch
+        if not worker.free_lanes:
+            self._idle.pop(name, None)
 
     def free(self, name: str, lane: int, batch: int) -> RunningBatch | None:
         """Frees the lane if it runs that batch, and gives the batch; None for a late or unknown word."""
@@ -61,6 +80,8 @@ class Fleet:
         if running is None or running.batch != batch:
             return None
         worker.lanes[lane] = None
+        if not worker.draining:
+            self._idle[name] = worker
         return running
 
     def serving(self, model: str) -> Iterator[Worker]:
@@ -71,7 +92,7 @@ class Fleet:
         return sum(len(w.lanes) for w in self.serving(model))
 
     def free_lanes(self, model: str) -> int:
-        return sum(w.free_lanes for w in self.serving(model))
+        return sum(w.free_lanes for w in self._idle.values() if model in w.models)
 
     def room(self, model: str) -> int:
         """The most entries of `model` that could run at once."""
@@ -80,8 +101,8 @@ class Fleet:
     def pick(self, model: str) -> tuple[Worker, int] | None:
         """The free lane to use next: on the worker with the largest share of its lanes free, the earliest to join."""
         best = max(
-            (w for w in self.serving(model) if w.free_lanes),
-            key=lambda w: w.free_lanes / len(w.lanes),
+            (w for w in self._idle.values() if model in w.models),
+            key=lambda w: (w.free_lanes / len(w.lanes), -w.number),
             default=None,
         )
         return None if best is None else (best, best.lanes.index(None))

@@ -19,14 +19,16 @@ LOSSES_BEFORE_ALONE = 2
 
 
 def form_group(head: Held, compatible: Sequence[Held], *, free_lanes: int, max_batch: int) -> list[Held]:
-    """`head` and those of `compatible` (in order, `head` included) that go with it; `free_lanes` is at least 1."""
-    if not _takes_company(head):
+    """`head` and those that go with it. `compatible` are the requests of its batch key in order, so that `head`, which
+    goes first, stands first; `free_lanes` is at least 1.
+    """
+    assert compatible[0] is head, "who goes first of all goes first of its like"
+    if goes_alone(head):
         return [head]
-    company = [held for held in compatible if _takes_company(held)]
-    cap = min(max_batch, ceil(len(company) / free_lanes))
-    return [head, *(held for held in company if held is not head)][: max(1, cap)]
+    return list(compatible[: min(max_batch, ceil(len(compatible) / free_lanes))])
 
 
-def _takes_company(held: Held) -> bool:
+def goes_alone(held: Held) -> bool:
+    """Whether it shares a batch with nobody."""
     # A prompt of one token makes the engine return the other entries' prompts as their output.
-    return held.context > 1 and held.losses < LOSSES_BEFORE_ALONE
+    return held.context <= 1 or held.losses >= LOSSES_BEFORE_ALONE

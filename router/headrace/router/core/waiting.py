@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from headrace.contract.values import Priority, Sampling
+from headrace.router.core.grouping import goes_alone
 from headrace.router.core.held import Held
 from headrace.router.core.order import Rank, rank
 
 _K = TypeVar("_K")
 
-BatchKey = tuple[str, Priority, Sampling, int]
-"""Model, class, sampling, context: requests of one key have equal lengths and can decode in lockstep."""
+BatchKey = tuple[str, Priority, Sampling, int, bool]
+"""Model, class, sampling, context, alone: requests of one key have equal lengths and can decode in lockstep, unless
+they are to run alone."""
 
 
 def batch_key(held: Held) -> BatchKey:
-    return (held.model, held.priority, held.sampling, held.context)
+    return (held.model, held.priority, held.sampling, held.context, goes_alone(held))
+
+
+@dataclass(slots=True)
+class _Line:
+    """Requests in order; `ranks[i]` is that of `held[i]`. Two lists, so that the second can be given away as it is."""
+
+    ranks: list[Rank] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+
+    def add(self, at: Rank, held: Held) -> None:
+        index = bisect_left(self.ranks, at)
+        self.ranks.insert(index, at)
+        self.held.insert(index, held)
+
+    def remove(self, at: Rank, held: Held) -> None:
+        index = bisect_left(self.ranks, at)
+        assert self.held[index] is held, "a waiting request stands where its rank says"
+        del self.ranks[index]
+        del self.held[index]
 
 
 class WaitingList:
     """Held requests that no lane has, sorted by rank.
 
-    Invariant: each is in the list of its model and in that of its batch key, under the rank and key that it had when
-    it was added; neither changes while it waits.
+    Invariant: each is in the line of its model and in that of its batch key, under the rank and key that it had when
+    it was added; neither changes while it waits. No line is empty.
     """
 
     def __init__(self) -> None:
-        self._by_model: dict[str, list[tuple[Rank, Held]]] = {}
-        self._by_key: dict[BatchKey, list[tuple[Rank, Held]]] = {}
+        self._by_model: dict[str, _Line] = {}
+        self._by_key: dict[BatchKey, _Line] = {}
         self._counts: dict[str, list[int]] = {}
         self._size = 0
 
@@ -37,52 +59,47 @@ class WaitingList:
         return self._size
 
     def __iter__(self) -> Iterator[Held]:
-        for entries in self._by_model.values():
-            for _, held in entries:
-                yield held
+        for line in self._by_model.values():
+            yield from line.held
 
     def __repr__(self) -> str:
-        return f"WaitingList({ {model: len(entries) for model, entries in self._by_model.items()} })"
+        return f"WaitingList({ {model: len(line.held) for model, line in self._by_model.items()} })"
 
     def add(self, held: Held) -> None:
-        entry = (rank(held), held)
-        insort(self._by_model.setdefault(held.model, []), entry, key=_rank_of)
-        insort(self._by_key.setdefault(batch_key(held), []), entry, key=_rank_of)
+        at = rank(held)
+        self._by_model.setdefault(held.model, _Line()).add(at, held)
+        self._by_key.setdefault(batch_key(held), _Line()).add(at, held)
         self._counts.setdefault(held.model, [0] * len(Priority))[held.priority] += 1
         self._size += 1
 
     def remove(self, held: Held) -> None:
-        _remove(self._by_model, held.model, held)
-        _remove(self._by_key, batch_key(held), held)
+        at = rank(held)
+        _remove(self._by_model, held.model, at, held)
+        _remove(self._by_key, batch_key(held), at, held)
         self._counts[held.model][held.priority] -= 1
         self._size -= 1
 
     def head(self, model: str) -> Held | None:
         """The request of `model` that goes first."""
-        entries = self._by_model.get(model)
-        return entries[0][1] if entries else None
+        line = self._by_model.get(model)
+        return line.held[0] if line is not None else None
 
     def models(self) -> list[str]:
         """Models that have waiting requests."""
         return list(self._by_model)
 
     def compatible(self, held: Held) -> Sequence[Held]:
-        """The waiting requests that can share a batch with `held`, itself included, in order."""
-        return [other for _, other in self._by_key.get(batch_key(held), ())]
+        """The waiting requests of the same batch key, `held` included, in order: good until the next change."""
+        line = self._by_key.get(batch_key(held))
+        return line.held if line is not None else ()
 
     def count(self, model: str) -> tuple[int, ...]:
         """Waiting requests of `model` by Priority."""
         return tuple(self._counts.get(model, [0] * len(Priority)))
 
 
-def _rank_of(entry: tuple[Rank, Held]) -> Rank:
-    return entry[0]
-
-
-def _remove(lists: dict[_K, list[tuple[Rank, Held]]], key: _K, held: Held) -> None:
-    entries = lists[key]
-    index = bisect_left(entries, rank(held), key=_rank_of)
-    assert entries[index][1] is held, "a waiting request stands where its rank says"
-    del entries[index]
-    if not entries:
-        del lists[key]
+def _remove(lines: dict[_K, _Line], key: _K, at: Rank, held: Held) -> None:
+    line = lines[key]
+    line.remove(at, held)
+    if not line.held:
+        del lines[key]

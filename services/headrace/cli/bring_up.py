@@ -1,0 +1,106 @@
+"""From a planned mesh to one that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from headrace.cli.mesh import Hears, Mesh
+from headrace.cli.supervisor import Supervisor
+from headrace.client.client import HeadraceClient
+from headrace.contract.deliver import Model
+from headrace.contract.errors import StartError, Unavailable
+from headrace.runtime.grpc_channel import open_channel
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+_LOOK_S = 0.1
+"""Between looks at what cannot be waited for: ListModels has no stream of changes. Only while the mesh starts."""
+
+_PATIENCE_S = 15.0
+"""After which the log says what the start is waiting for, and says it again. A large model takes longer to load."""
+
+
+async def bring_up(mesh: Mesh, children: Supervisor, hears: Hears) -> Sequence[Model]:
+    """Starts everything and waits until a request would be answered; gives the models that there are.
+
+    Raises StartError where the NATS server does not get ready. What fails later ends `children.running()`.
+    """
+    if mesh.nats is not None:
+        await _start_nats(mesh, children)
+    for spec in mesh.specs(hears):
+        children.start(spec)
+    await _with_patience(_gateway_serves(mesh.gateway), f"the gateway at {mesh.gateway} to serve")
+    needed = 1 if mesh.workers else 0
+    models = await _with_patience(_lanes_run(mesh.gateway, needed), "a worker to join")
+    children.settle()
+    return models
+
+
+async def _start_nats(mesh: Mesh, children: Supervisor) -> None:
+    server, ready = mesh.nats, asyncio.Event()
+    assert server is not None
+    output = server.output
+
+    def hears(line: str) -> None:
+        output.feed(line)
+        if output.ready:
+            ready.set()
+
+    child = children.start(mesh.nats_spec(hears))
+    limit_s = mesh.settings.nats.start_timeout_s
+    try:
+        async with asyncio.timeout(limit_s):
+            await ready.wait()
+    except TimeoutError:
+        raise StartError(
+            f"the embedded NATS server was not ready within {limit_s:g} s",
+            "A large store takes longer: raise HEADRACE_NATS_START_TIMEOUT_S",
+        ) from None
+    child.settle()
+
+
+async def _with_patience(work: Coroutine[Any, Any, T], what: str) -> T:
+    """The result of `work`; says in the log what is waited for where it takes long."""
+    working = asyncio.ensure_future(work)
+    try:
+        while True:
+            done, _ = await asyncio.wait({working}, timeout=_PATIENCE_S)
+            if done:
+                return working.result()
+            log.warning(f"still waiting for {what}")
+    finally:
+        working.cancel()
+
+
+async def _gateway_serves(address: str) -> None:
+    """Returns when the gateway's health says SERVING: it has the broker and a router."""
+    async with open_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while True:
+            try:
+                async for answer in stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+            except grpc.aio.AioRpcError as error:
+                log.debug("the gateway's health cannot be watched", status=error.code().name)
+            await asyncio.sleep(_LOOK_S)  # it fell while it started; its supervisor starts it again
+
+
+async def _lanes_run(address: str, needed: int) -> Sequence[Model]:
+    """Returns the models when at least `needed` lanes run one of them."""
+    async with HeadraceClient(address) as client:
+        while True:
+            with contextlib.suppress(Unavailable):
+                models = await client.models()
+                if any(model.lanes >= needed for model in models) or not needed:
+                    return models
+            await asyncio.sleep(_LOOK_S)

@@ -1,0 +1,70 @@
+"""One connection to a gateway for the length of a command, and what is said where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+import uvloop
+
+from headrace.cli.addresses import dialled
+from headrace.cli.failures import one_line_errors
+from headrace.client.client import HeadraceClient
+from headrace.contract.errors import HeadraceError, InvalidRequest, Unavailable
+from headrace.contract.deliver import Model
+from headrace.runtime.settings import load_settings
+
+T = TypeVar("T")
+
+
+class NoGateway(HeadraceError):
+    """Nobody answers at the address."""
+
+    code = "UNAVAILABLE"
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"no gateway answers at {address}. Start one with `headrace up`, or name another with --address"
+        )
+        self.address = address
+
+
+def call_gateway(address: str | None, ask: Callable[[HeadraceClient], Awaitable[T]]) -> T:
+    """The result of `ask`. Ends the command with a line where it fails, and with 130 where it is interrupted.
+
+    An interruption is a cancellation in `ask`, which gets to cancel what it asked for.
+    """
+
+    async def connected() -> T:
+        where = address or _settings_address()
+        try:
+            async with HeadraceClient(where) as client:
+                return await ask(client)
+        except Unavailable as error:
+            if error.what == "gateway":
+                raise NoGateway(where) from error
+            raise
+
+    with one_line_errors(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(connected())
+    raise typer.Exit(1)
+
+
+def _settings_address() -> str:
+    gateway = load_settings().gateway
+    return dialled(gateway.host, gateway.port)
+
+
+async def choose_model(client: HeadraceClient, named: str | None) -> str:
+    """The model that was named, else the only one there is. Raises InvalidRequest where that is not clear."""
+    if named is not None:
+        return named
+    there = [model.name for model in await client.models()]
+    if len(there) == 1:
+        return there[0]
+    if not there:
+        raise Unavailable("model", "the mesh serves none yet; get one with `headrace model pull smollm2`")
+    raise InvalidRequest("model", f"the mesh serves several; choose with --model: {', '.join(there)}")

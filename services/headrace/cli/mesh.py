@@ -1,0 +1,179 @@
+"""A whole mesh on one machine: which processes it consists of, and how each is started."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headrace.cli.addresses import check_free, dialled, free_ports
+from headrace.cli.child import ChildSpec
+from headrace.contract.errors import StartError
+from headrace.runtime.child_process import tied_to_parent
+from headrace.runtime.nats_server import EmbeddedNats
+from headrace.runtime.settings import Settings, WorkerSettings, load_settings
+from headrace.runtime.settings_docs import env_name
+from headrace.runtime.settings_sources import CONFIG_ENV
+
+Hears = Callable[[str, str], None]
+"""Takes a child's name and one line of its output."""
+
+_OVER_GRACE_S = 15.0
+"""Beyond a child's own drain: to hand back what it holds, unload its models and flush its telemetry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """Everything that is needed to start the children. `nats` is None where a server is there already."""
+
+    settings: Settings
+    workers: int
+    lanes_each: int
+    environ: Mapping[str, str] = field(repr=False)  # may hold passwords
+    nats: EmbeddedNats | None
+    nats_argv: tuple[str, ...]
+
+    @property
+    def gateway(self) -> str:
+        """Where clients dial."""
+        return dialled(self.settings.gateway.host, self.settings.gateway.port)
+
+    @property
+    def router(self) -> str:
+        """Where the workers dial."""
+        return dialled(self.settings.router.host, self.settings.router.port)
+
+    @property
+    def nats_shown(self) -> str:
+        """Where the broker is, without any password."""
+        return self.nats.url if self.nats else self.settings.nats.shown
+
+    @property
+    def names(self) -> list[str]:
+        """Of all children, in the order of the way of a request."""
+        return [*(["nats"] if self.nats else []), "router", "gateway", *self.worker_names]
+
+    @property
+    def worker_names(self) -> list[str]:
+        return ["worker"] if self.workers == 1 else [f"worker-{n}" for n in range(1, self.workers + 1)]
+
+    def nats_spec(self, hears: Callable[[str], None]) -> ChildSpec:
+        """The embedded server; its lines go to `hears` alone, as it writes many that matter to nobody."""
+        return ChildSpec(
+            name="nats",
+            argv=self.nats_argv,
+            environ=self.environ,
+            stop_grace_s=self.settings.nats.stop_grace_s,
+            hears=hears,
+        )
+
+    def specs(self, hears: Hears) -> Iterator[ChildSpec]:
+        """All others: the workers first, as they take longest to be ready, the gateway last, as it stops first."""
+        for name in self.worker_names:
+            yield self._spec(
+                name, "worker", self.settings.worker.drain_grace_s, hears, self._worker_environ(name)
+            )
+        yield self._spec("router", "router", self.settings.router.drain_grace_s, hears, {})
+        yield self._spec("gateway", "gateway", self.settings.gateway.drain_grace_s, hears, {})
+
+    def _spec(
+        self, name: str, command: str, drain_s: float, hears: Hears, environ: Mapping[str, str]
+    ) -> ChildSpec:
+        return ChildSpec(
+            name=name,
+            argv=tuple(tied_to_parent([sys.executable, "-m", "headrace.cli", command])),
+            environ={**self.environ, **environ},
+            stop_grace_s=drain_s + _OVER_GRACE_S,
+            hears=lambda line: hears(name, line),
+        )
+
+    def _worker_environ(self, name: str) -> Mapping[str, str]:
+        own = self.settings.worker
+        environ = {env_name("worker.router"): self.router}
+        if self.workers > 1:
+            environ[env_name("worker.lanes")] = str(self.lanes_each)
+            if "name" in own.model_fields_set:  # one name cannot do for all
+                environ[env_name("worker.name")] = f"{own.name}-{name.rpartition('-')[2]}"
+        return environ
+
+
+def plan_mesh(
+    overrides: Mapping[str, object],
+    *,
+    environ: Mapping[str, str],
+    config: Path | None = None,
+    workers: int = 1,
+    log_format: str | None = None,
+) -> Mesh:
+    """Settles ports and settings, and checks that all can start; nothing runs yet.
+
+    Raises SettingsError, or an ExceptionGroup of StartError with everything that stands in the way. The embedded
+    server's folder is held from here on: `mesh.nats.release()` gives it free.
+    """
+    settings = load_settings(overrides, config=config, environ=environ)
+    embedded = settings.nats.url is None
+    overrides = {**overrides, **_ports(settings, embedded)}
+    settings = load_settings(overrides, config=config, environ=environ)
+    if log_format is not None and settings.log.format == "auto":
+        overrides["log.format"] = log_format
+    nats = EmbeddedNats(settings.nats) if embedded else None
+    argv = _check(settings, nats)
+    if nats is not None:
+        overrides["nats.url"] = nats.url  # dialled over loopback where the server listens on all addresses
+    return Mesh(
+        settings=settings,
+        workers=workers,
+        lanes_each=_lanes_each(settings.worker, workers) if workers > 1 else settings.worker.lanes,
+        environ=_child_environ(environ, overrides, config),
+        nats=nats,
+        nats_argv=tuple(argv),
+    )
+
+
+def _lanes_each(own: WorkerSettings, workers: int) -> int:
+    """As set, or else the workers share what the machine has, rather than each taking all of it."""
+    from headrace.worker.device import EngineInventory, choose_lanes, find_device
+
+    if own.lanes:
+        return own.lanes
+    return max(1, choose_lanes(0, find_device(own.device, EngineInventory())) // workers)
+
+
+def _ports(settings: Settings, embedded: bool) -> dict[str, object]:
+    """A number for each port that is left open: the processes have to find one another, after a restart too."""
+    asked = {"gateway": settings.gateway, "router": settings.router}
+    places = {f"{name}.port": section for name, section in asked.items() if section.port == 0}
+    hosts = {key: section.host for key, section in places.items()}
+    if embedded and settings.nats.port == 0:
+        hosts["nats.port"] = settings.nats.host
+    return dict(zip(hosts, free_ports(hosts.values()), strict=True))
+
+
+def _check(settings: Settings, nats: EmbeddedNats | None) -> Sequence[str]:
+    """The command line of the embedded server. Raises everything that is wrong, at once."""
+    faults: list[StartError] = []
+    argv: Sequence[str] = ()
+    for section, key in ((settings.gateway, "gateway.port"), (settings.router, "router.port")):
+        try:
+            check_free(section.host, section.port, key)
+        except StartError as error:
+            faults.append(error)
+    if nats is not None:
+        try:
+            argv = nats.prepare()
+        except StartError as error:
+            faults.append(error)
+    if faults:
+        if nats is not None:
+            nats.release()
+        raise ExceptionGroup("the mesh cannot start", faults)
+    return argv
+
+
+def _child_environ(
+    environ: Mapping[str, str], overrides: Mapping[str, object], config: Path | None
+) -> dict[str, str]:
+    """The environment of each child: ours, and what the command line says, which wins there as it does here."""
+    named = {CONFIG_ENV: str(config.expanduser().absolute())} if config else {}
+    return {**environ, **named, **{env_name(key): str(value) for key, value in overrides.items()}}

@@ -1,0 +1,115 @@
+"""How the answer to a request looks in a terminal while it comes."""
+
+from __future__ import annotations
+
+import re
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.status import Status
+
+from headrace.contract.client_wire import Accepted
+from headrace.contract.values import Outcome, OutcomeKind, QueuePosition, TokenChunk
+
+# What a model writes must not steer the terminal: no escape sequences, no carriage return.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class StreamView:
+    """Text goes to `out`; place in the queue and figures go to `notes`. A context manager.
+
+    Writers: `request_id`, `began_s`, `first_s`, `last_s` by `show`.
+    """
+
+    def __init__(self, out: TextIO, notes: Console, *, quiet: bool = False) -> None:
+        self._out = out
+        self._notes = notes
+        self._quiet = quiet
+        self._status: Status | None = None
+        self._at_line_start = True
+        self.request_id = ""
+        self._tokens = 0
+        self._began_s = time.monotonic()
+        self._first_s = 0.0
+        self._last_s = 0.0
+
+    def __enter__(self) -> Self:
+        if self._notes.is_terminal and not self._quiet:
+            self._status = self._notes.status("[dim]sending[/]", spinner="dots")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_status()
+        if not self._at_line_start:
+            self._write("\n")
+
+    def show(self, event: Accepted | QueuePosition | TokenChunk | Outcome) -> None:
+        """One event, in the order they come."""
+        match event:
+            case Accepted():
+                self.request_id = event.request_id
+                self._show_place(event.position)
+            case QueuePosition():
+                self._show_place(event)
+            case TokenChunk():
+                self._show_tokens(event)
+            case Outcome():
+                self._show_end(event)
+
+    def _show_place(self, place: QueuePosition) -> None:
+        if self._status is None:
+            return
+        wait = "" if place.estimated_wait_s is None else f", about {place.estimated_wait_s:.1f} s"
+        self._status.update(f"[dim]{place.ahead} ahead in the queue{wait}[/]")
+
+    def _show_tokens(self, chunk: TokenChunk) -> None:
+        now_s = time.monotonic()
+        if not self._tokens:
+            self._stop_status()
+            self._first_s = now_s - self._began_s
+        self._tokens += len(chunk.token_ids)
+        self._last_s = now_s - self._began_s
+        self._write(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", chunk.text) if self._out.isatty() else chunk.text)
+
+    def _show_end(self, outcome: Outcome) -> None:
+        self._stop_status()
+        if not self._at_line_start:
+            self._write("\n")
+        if not self._quiet:
+            self._notes.print(self.figures(outcome), style="dim", soft_wrap=True, markup=False, highlight=False)
+
+    def figures(self, outcome: Outcome) -> str:
+        """What the request took: times as seen from here, the rest as the mesh says."""
+        usage = outcome.usage
+        parts = [f"{usage.prompt_tokens} + {usage.output_tokens} tokens"]
+        if self._tokens:
+            parts.append(f"first token {self._first_s * 1000:.0f} ms")
+        if self._tokens > 1 and self._last_s > self._first_s:
+            parts.append(f"{(self._tokens - 1) / (self._last_s - self._first_s):.0f} tokens/s")
+        parts.append(f"waited {usage.queue_s * 1000:.0f} ms")
+        if usage.attempts > 1:
+            parts.append(f"resumed {usage.attempts - 1}×")
+        parts.append(_end_word(outcome))
+        return " · ".join([*parts, outcome.request_id or self.request_id])
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._out.write(text)
+            self._out.flush()
+            self._at_line_start = text.endswith("\n")
+
+    def _stop_status(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+def _end_word(outcome: Outcome) -> str:
+    if outcome.kind is OutcomeKind.COMPLETED and outcome.finish_reason is not None:
+        return f"finished: {outcome.finish_reason.value}"
+    return outcome.kind.value

@@ -1,0 +1,121 @@
+"""`headrace up`: a whole mesh on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.cli.failures import one_line_errors
+from headrace.cli.options import (
+    ComputeTypeOption,
+    ConfigOption,
+    DeviceOption,
+    LanesOption,
+    MaxBatchOption,
+    NatsUrlOption,
+    ServedModelsOption,
+    SetOption,
+    ThreadsOption,
+    gather_overrides,
+)
+
+if TYPE_CHECKING:
+    from headrace.cli.mesh import Mesh
+
+
+def up(
+    workers: Annotated[int, typer.Option("--workers", min=0, max=64, help="Workers to start.")] = 1,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", help="Address that the gateway listens on; 127.0.0.1 by default.", show_default=False),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", help="Port of the gateway; 7700 by default, 0 for any.", show_default=False),
+    ] = None,
+    nats_url: NatsUrlOption = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state",
+            metavar="DIR",
+            help="Folder where the embedded NATS server keeps queues and results.",
+            show_default=False,
+        ),
+    ] = None,
+    pull: Annotated[
+        bool, typer.Option("--pull/--no-pull", help="Get a model first where the store holds none.")
+    ] = True,
+    models: ServedModelsOption = None,
+    device: DeviceOption = None,
+    compute_type: ComputeTypeOption = None,
+    lanes: LanesOption = None,
+    threads_per_lane: ThreadsOption = None,
+    max_batch: MaxBatchOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Run a whole mesh on this machine: NATS, router, gateway and workers.
+
+    What falls is started again. Ctrl-C drains and ends everything; a second one ends it at once.
+    """
+    flags = {
+        "gateway.host": host,
+        "gateway.port": port,
+        "nats.url": nats_url,
+        "nats.store_dir": state,
+        "worker.models": models,
+        "worker.device": device,
+        "worker.compute_type": compute_type,
+        "worker.lanes": lanes,
+        "worker.threads_per_lane": threads_per_lane,
+        "worker.max_batch": max_batch,
+    }
+    overrides = gather_overrides(assignments, flags)
+    import os
+
+    from headrace.cli.mesh import plan_mesh
+    from headrace.cli.model_needed import bring_models
+
+    with one_line_errors():
+        # Readable lines under a name for a person; JSON where the settings ask for it.
+        mesh = plan_mesh(overrides, environ=os.environ, config=config, workers=workers, log_format="console")
+        try:
+            if workers:
+                bring_models(mesh.settings, pulling=pull)
+            code = _run(mesh)
+        finally:
+            if mesh.nats is not None:
+                mesh.nats.release()
+    raise typer.Exit(code)
+
+
+def _run(mesh: Mesh) -> int:
+    import time
+
+    from rich.console import Console
+
+    from headrace.cli.bring_up import bring_up
+    from headrace.cli.log_view import LogView
+    from headrace.cli.ready_block import print_ready
+    from headrace.cli.supervisor import Supervisor
+    from headrace.runtime.logs import configure_logs
+    from headrace.runtime.settings import LogSettings
+    from headrace.runtime.shutdown import Shutdown, run_process
+
+    raw = mesh.settings.log.format == "json"
+    view = LogView([*mesh.names, "up"], raw=raw)
+    own_log = LogSettings(level=mesh.settings.log.level, format="json" if raw else "console")
+    configure_logs(own_log, process="up", stream=view.stream("up"))
+    began_s = time.monotonic()
+
+    async def run() -> None:
+        supervisor = Supervisor()
+        async with Shutdown(second=supervisor.end_at_once) as shutdown, supervisor.running():
+            models = await shutdown.unless_requested(bring_up(mesh, supervisor, view.show))
+            if models is not None:
+                print_ready(Console(), mesh, models, time.monotonic() - began_s)
+                await shutdown.requested()
+
+    return run_process(run())

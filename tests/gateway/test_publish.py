@@ -1,0 +1,121 @@
+"""What the broker does not take is refused clearly, and what it takes twice is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.client.client import HeadraceClient
+from headrace.client.request import Ask
+from headrace.contract.client_wire import Accepted
+from headrace.contract.errors import DuplicateRequest, InvalidRequest, Overloaded
+from headrace.contract.ids import new_request_id
+from headrace.contract.subjects import REQUESTS_STREAM
+from headrace.runtime.nats_server import EmbeddedNats
+from headrace.runtime.settings import NatsSettings, Settings
+from tests.gateway.acting_router import ActingRouter
+from tests.gateway.conftest import OVERRIDES
+
+pytestmark = pytest.mark.integration
+
+
+async def test_an_id_that_waits_is_refused(client: HeadraceClient, router: ActingRouter) -> None:
+    """A request sent twice within the broker's window is done once."""
+    request_id = new_request_id()
+    await client.submit(model="tiny", prompt="p", request_id=request_id)
+    with pytest.raises(DuplicateRequest) as caught:
+        await client.complete(model="tiny", prompt="p", request_id=request_id)
+    assert caught.value.request_id == request_id
+    await router.take()
+
+
+async def test_an_id_whose_stream_is_open_is_refused(client: HeadraceClient, router: ActingRouter) -> None:
+    """The second call takes no token from the first."""
+    request_id = new_request_id()
+    first = asyncio.create_task(client.complete(model="tiny", prompt="p", request_id=request_id))
+    taken = await router.take()
+    with pytest.raises(DuplicateRequest):
+        await client.complete(model="tiny", prompt="p", request_id=request_id)
+    router.tokens(taken.id, 0, "one")
+    await router.finish(taken, "one")
+    assert (await first).text == "one"
+
+
+async def test_an_id_that_has_an_outcome_is_refused(client: HeadraceClient, router: ActingRouter) -> None:
+    """However long ago it was published: an outcome counts for as long as it is kept."""
+    request_id = new_request_id()
+    await client.cancel(request_id)  # has an outcome, and was never in the broker's window
+    with pytest.raises(DuplicateRequest):
+        await client.submit(model="tiny", prompt="p", request_id=request_id)
+
+
+class TestSmallBroker:
+    """A broker that takes little."""
+
+    @pytest.fixture
+    def fresh_nats(self, tmp_path: Path) -> Iterator[EmbeddedNats]:
+        limits = NatsSettings(port=0, store_dir=tmp_path / "nats", max_payload_bytes=64 * 1024)
+        with EmbeddedNats(limits) as server:
+            yield server
+
+    @pytest.fixture
+    def settings(self, fresh_nats: EmbeddedNats, settings_for: Callable[..., Settings]) -> Settings:
+        return settings_for(fresh_nats, **OVERRIDES, **{"queues.max_messages_per_queue": 2})
+
+    async def test_a_request_over_its_payload_is_refused_with_both_sizes(
+        self, client: HeadraceClient, router: ActingRouter
+    ) -> None:
+        """Before it is sent: the server would cut the connection of all. Just below the limit it goes in."""
+        asks: tuple[tuple[Ask, str], ...] = (
+            ({"prompt": "x" * 65_536}, "prompt"),
+            ({"messages": [{"role": "user", "content": "x" * 65_536}]}, "messages"),
+        )
+        for ask, field in asks:
+            with pytest.raises(
+                InvalidRequest, match=r"is 65\d\d\d bytes as a message.* at most 65536"
+            ) as caught:
+                await client.submit(model="tiny", **ask)
+            assert caught.value.field == field
+        await client.submit(model="tiny", prompt="x" * 65_000)
+        await router.take()
+
+    async def test_every_size_around_the_limit_is_taken_or_refused(
+        self, client: HeadraceClient, router: ActingRouter
+    ) -> None:
+        """No size slips through our check and is then refused by the server, which would end the connection."""
+        taken = refused = 0
+        for size in range(65_150, 65_536, 24):
+            try:
+                await client.submit(model="tiny", prompt="x" * size)
+            except InvalidRequest:
+                refused += 1
+            else:
+                taken += 1
+                await (await router.take()).message.ack_sync()
+        assert taken > 2
+        assert refused > 2
+
+    async def test_a_full_queue_is_refused_with_a_time_to_try_again(
+        self, client: HeadraceClient, router: ActingRouter
+    ) -> None:
+        """And another queue still takes requests."""
+        for _ in range(2):
+            await client.submit(model="tiny", prompt="p")
+        with pytest.raises(Overloaded, match="queue of tiny, normal, tenant default is full") as caught:
+            await client.complete(model="tiny", prompt="p")
+        assert 1.0 <= caught.value.retry_after_s <= 60.0
+        assert isinstance(await client.submit(model="tiny", prompt="p", priority="high"), Accepted)
+
+
+async def test_a_stream_that_is_gone_is_unavailable(
+    settings: Settings, router: ActingRouter, client: HeadraceClient
+) -> None:
+    """An operator's accident ends no process."""
+    from headrace.contract.errors import Unavailable
+
+    await router._js.delete_stream(REQUESTS_STREAM)
+    with pytest.raises(Unavailable, match="no stream for requests"):
+        await client.submit(model="tiny", prompt="p")
