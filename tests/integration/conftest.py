@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.pull import pull
@@ -22,10 +23,10 @@ def smollm2() -> Path:
     return root
 
 
-@pytest.fixture
-async def real_mesh(smollm2: Path, tmp_path: Path) -> AsyncIterator[Processes]:
-    """A mesh that serves the real model."""
-    async with Processes(tmp_path, models=smollm2) as mesh:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def real_mesh(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
+    """A mesh that serves the real model, for all tests of a module: its tests run on the module's event loop."""
+    async with Processes(tmp_path_factory.mktemp("mesh"), models=smollm2) as mesh:
         yield mesh
 
 

@@ -121,5 +121,5 @@ class Processes:
                 except HeadraceError:
                     pass
                 for name, process in self._processes.items():
-                    assert process.returncode is None, f"{name} ended:\n{self.log(name)[-3000:]}"
+                    assert process.returncode is None, f"{name} ended with {process.returncode}:\n{self.log(name)[-3000:]}"
                 await asyncio.sleep(0.05)  # a start of processes has no event that a test could wait for

@@ -19,7 +19,7 @@ from headrace.models.store import ModelStore
 from headrace.models.tokeniser import Tokeniser
 from tests.integration.processes import Processes
 
-pytestmark = [pytest.mark.integration, pytest.mark.model]
+pytestmark = [pytest.mark.integration, pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
 README = Path(__file__).parents[2] / "README.md"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
