@@ -58,9 +58,13 @@ class Processes:
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(lambda: None)  # the child watcher wants a running loop before the first child
         self._nats.start()
-        for name in ("router", "gateway", "worker"):
-            await self.start(name)
-        await self.ready()
+        try:
+            for name in ("router", "gateway", "worker"):
+                await self.start(name)
+            await self.ready()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -121,5 +125,6 @@ class Processes:
                 except HeadraceError:
                     pass
                 for name, process in self._processes.items():
-                    assert process.returncode is None, f"{name} ended with {process.returncode}:\n{self.log(name)[-3000:]}"
+                    code = process.returncode
+                    assert code is None, f"{name} ended with {code}:\n{self.log(name)[-3000:]}"
                 await asyncio.sleep(0.05)  # a start of processes has no event that a test could wait for

@@ -119,7 +119,7 @@ class FakeRouter(RouterServiceServicer):
         finally:
             reader.cancel()
 
-    async def Deliver(self, request_iterator: Any, context: Any) -> None:
+    def Deliver(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         raise NotImplementedError("this router has no gateways")
 
     async def _read(self, stream: Stream, messages: AsyncIterator[Any]) -> None:

@@ -81,7 +81,7 @@ async def test_it_waits_for_its_router_and_says_so_once(store: ModelStore, worke
             port = int(first.address.rpartition(":")[2])
             working = worker_for(first.address)
             await working.__aenter__()
-            await first.stream()
+            await (await first.stream()).run(batch(1, entry(1, prompt(6), 3)))
         await asyncio.sleep(0.5)  # time for several tries, none of which may be logged
         async with serve_router(port) as second:
             stream = await second.stream()

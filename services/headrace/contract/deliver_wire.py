@@ -7,7 +7,6 @@ from headrace.contract.common_wire import (
     decode_outcome,
     decode_position,
     decode_task,
-    encode_chunk,
     encode_outcome,
     encode_position,
     encode_task,
@@ -65,8 +64,11 @@ def encode_delivery_message(message: DeliveryMessage) -> pb.DeliveryMessage:
         out.catalogue.SetInParent()
     for delivery in message.deliveries:
         entry = out.deliveries.add(request_id=delivery.request_id)
-        if delivery.tokens is not None:
-            entry.tokens.CopyFrom(encode_chunk(delivery.tokens))
+        if (chunk := delivery.tokens) is not None:
+            tokens = entry.tokens
+            tokens.first_index = chunk.first_index
+            tokens.token_ids.extend(chunk.token_ids)
+            tokens.text = chunk.text
         if delivery.finished is not None:
             entry.finished.CopyFrom(encode_outcome(delivery.finished, whole=False))
         if delivery.queued is not None:

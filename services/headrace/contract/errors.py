@@ -10,7 +10,7 @@
     ├── Unavailable(what, problem)              a part that is needed does not answer
     ├── EngineFailed(problem)                   the engine failed on an entry
     ├── TooManyAttempts(attempts, last)         given up after K attempts
-    ├── MalformedMessage(problem, where)        bytes that are not what they should be
+    ├── MalformedMessage(where, problem)        bytes that are not what they should be
     └── StartError(problem, remedy)             a process cannot start as it is set up
 
 `code` is the stable, machine-readable name that crosses the wire; it is never reworded.

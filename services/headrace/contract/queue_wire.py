@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
@@ -31,8 +32,10 @@ from headrace.contract.values import Failure, Outcome, TokenChunk, TraceContext
 from headrace.v1 import common_pb2
 from headrace.v1 import queue_pb2 as pb
 
-_FIELD_OF_PARSE_ERROR = re.compile(r'(?:Failed to parse (\w+) field|no field named "(\w{1,40})")')
-_POSITION_OF_JSON_ERROR = re.compile(r"line \d+ column \d+")
+# Anchored, so that nothing which the parser quotes from the body can be taken for its own words.
+_WRONG_FIELD = re.compile(r"Failed to parse (\w+) field: ")
+_UNKNOWN_FIELD = re.compile(r'Message type "[\w.]+" has no field named "(\w+)" at ')
+_NOT_JSON = re.compile(r"Failed to load JSON: .*: (line \d+ column \d+) \(char \d+\)\.", re.DOTALL)
 
 
 def encode_request(request: Request) -> bytes:
@@ -97,15 +100,20 @@ def _parse(body: bytes, content_type: str) -> pb.QueuedRequest:
 
 
 def _without_content(problem: str) -> str:
-    """What a JSON parser's message says of the place, without the values that it quotes."""
-    if found := _FIELD_OF_PARSE_ERROR.search(problem):
-        known, unknown = found.groups()
-        if unknown:
-            return f"there is no field {unknown}"
-        if known in pb.QueuedRequest.DESCRIPTOR.fields_by_name:
-            return f"field {known} has a wrong value"
-    if found := _POSITION_OF_JSON_ERROR.search(problem):
-        return f"is not JSON ({found.group()})"
+    """What a JSON parser's message says of the place, without what it quotes of the body.
+
+    The name of an unknown field is content, too, unless it is a slip of the pen in the name of a known one.
+    """
+    fields = pb.QueuedRequest.DESCRIPTOR.fields
+    names = [name for field in fields for name in (field.name, field.json_name)]
+    if (found := _WRONG_FIELD.match(problem)) and found.group(1) in names:
+        return f"field {found.group(1)} has a wrong value"
+    if found := _UNKNOWN_FIELD.match(problem):
+        if close := get_close_matches(found.group(1), names, n=1, cutoff=0.8):
+            return f"there is no field {found.group(1)}; did you mean {close[0]}?"
+        return "has an unknown field; known are " + ", ".join(field.name for field in fields)
+    if found := _NOT_JSON.fullmatch(problem):
+        return f"is not JSON ({found.group(1)})"
     return "is not a QueuedRequest as proto-JSON"
 
 
@@ -139,7 +147,7 @@ def decode_result(body: bytes, content_type: str) -> Outcome:
             message.ParseFromString(body)
         else:
             json_format.Parse(body, message, ignore_unknown_fields=True)
-    except (DecodeError, json_format.ParseError, UnicodeDecodeError):
+    except (DecodeError, json_format.ParseError, UnicodeDecodeError, RecursionError):
         raise MalformedMessage("result", "is not an Outcome") from None
     return decode_outcome(message)
 

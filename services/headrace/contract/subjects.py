@@ -137,10 +137,11 @@ def cancel_subject(tenant: str, request_id: str) -> str:
 
 def parse_cancel(subject: str) -> tuple[str, str]:
     """(tenant, request id) of a cancel subject. Raises InvalidRequest where it is none."""
-    parts = subject.removeprefix(f"{ROOT}.cancel.").split(".")
-    if len(parts) != 2:
-        raise InvalidRequest("subject", f"must be {ROOT}.cancel.<tenant>.<request id>")
-    return parts[0], parts[1]
+    prefix = f"{ROOT}.cancel."
+    tenant, dot, request_id = subject.removeprefix(prefix).partition(".")
+    if not (subject.startswith(prefix) and is_name(tenant) and dot and is_name(request_id)):
+        raise InvalidRequest("subject", f"must be {prefix}<tenant>.<request id>")
+    return tenant, request_id
 
 
 def check_reply_subject(subject: str, tenant: str) -> str:

@@ -1,7 +1,7 @@
 """How large a message is for the server.
 
-It counts the headers too, also those that `js.publish(stream=…)` adds, and cuts the whole connection for one message over
-its limit; the client library looks at the body alone. So whoever may come near the limit measures first.
+It counts the headers too, also those that `js.publish(stream=…)` adds, and cuts the whole connection for one message
+over its limit; the client library looks at the body alone. So whoever may come near the limit measures first.
 """
 
 from __future__ import annotations

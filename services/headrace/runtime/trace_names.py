@@ -13,7 +13,8 @@ The way of one request, each line a child of the one it is indented under:
           deliver                           INTERNAL  router    the tokens' way to the consumer
           send hr.v1.res.{…}                PRODUCER  router    the durable outcome
 
-A `batch` span stands in a trace of its own and links to the requests in it, as one batch serves many.
+A `batch` span is a child of its first request's hold and links to the other requests in it, as one batch serves many;
+each `generate` span links to its batch.
 No attribute ever holds a prompt or an output.
 
 Source: OpenTelemetry semantic conventions 1.44 (rpc, messaging) and GenAI (in development).

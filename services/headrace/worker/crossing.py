@@ -36,7 +36,8 @@ class Crossing(Generic[Item]):
             self._loop.call_soon_threadsafe(self._take)
 
     def _take(self) -> None:
-        # Before the first popleft: an item that comes now either is seen below or wakes the loop again.
+        # Before the items are counted: one that comes now either is among them or wakes the loop again.
         self._woken = False
-        while self._items:
+        # Not those that come meanwhile: a fast engine would keep the loop here for as long as it runs.
+        for _ in range(len(self._items)):
             self._receive(self._items.popleft())

@@ -56,9 +56,7 @@ class Lane:
         return self._crossing.wakeups
 
     def start(self, work: LaneWork, done: Callable[[int, EngineFailed | None], None]) -> None:
-        """Runs `work`. When the lane is free again, `done(index, what the engine failed with)` is called on the
-        event loop.
-        """
+        """Runs `work`; then `done(index, what the engine failed with)` is called on the event loop, the lane free."""
         assert self.work is None, "a lane runs one batch at a time"
         self.work, self._done = work, done
         self._inbox.put(work.decode)

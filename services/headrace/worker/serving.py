@@ -44,9 +44,7 @@ class Placing:
 
 
 def choose_models(store: ModelStore, names: Sequence[str]) -> Sequence[str]:
-    """The models to serve: `names`, or all in the store where there are none. Raises StartError where that is none
-    at all.
-    """
+    """The models to serve: `names`, or where there are none all in the store. Raises StartError where that is empty."""
     chosen = tuple(dict.fromkeys(names)) or tuple(manifest.name for manifest in store.list())
     if not chosen:
         raise StartError(f"there is no model in {store.root}", "Pull one first: headrace model pull smollm2")

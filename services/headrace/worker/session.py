@@ -36,7 +36,7 @@ class SessionTimes:
 class Session:
     """Serves one router on one stream. Leaves when `shutdown` is requested, or when the router drains.
 
-    `_welcomed`, `_leaving` and `_router_drains` are written by the tasks of `run`.
+    `_leaving` and `_router_drains` are written by the tasks of `run`.
     """
 
     def __init__(
@@ -50,9 +50,7 @@ class Session:
         shutdown: Shutdown,
         joined: Callable[[str], None],
     ) -> None:
-        """`call` is an open `RouterService.Work`. `joined` is called with the router's id when it takes this worker
-        in.
-        """
+        """`call`: an open `RouterService.Work`. `joined` is called with the router's id when it has answered."""
         self._call = call
         self._join = join
         self._crew = crew
