@@ -298,6 +298,24 @@ async def test_an_id_used_twice_leaves_the_first_alone(mesh: Mesh) -> None:
         assert (await mesh.result(request)).kind is OutcomeKind.COMPLETED
 
 
+async def test_an_answered_id_is_answered_from_its_outcome(mesh: Mesh) -> None:
+    """A second message with the id of a request that has ended is not computed: its consumer gets that outcome."""
+    router = await mesh.start_router("r-1")
+    request = a_request()
+    async with worker(router.address, mesh.model) as hands:
+        await mesh.publish_json("hr.v1.req.fake.normal.default", {"prompt": "one", "id": request.id})
+        batch = await hands.batch()
+        await hands.make(batch.entries[0], "ok")
+        await hands.finish(batch)
+        await mesh.result(request)
+        events = await mesh.nats.subscribe("again")
+        again = {"prompt": "one", "id": request.id, "reply_to": "again"}
+        await mesh.publish_json("hr.v1.req.fake.normal.default", again)
+        event = json.loads((await events.next_msg(5)).data)
+        assert event["finished"]["usage"]["attempts"] == 1
+        assert (await mesh.result(request)).text == "ok"
+
+
 async def test_a_drained_router_gives_back_what_it_holds(mesh: Mesh) -> None:
     """What waited and what ran past the grace is answered by the next router."""
     first = await mesh.start_router("r-1")

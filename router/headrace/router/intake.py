@@ -106,12 +106,15 @@ class Intake:
         request = decode_request(message.data, content_type, queue)
         metadata = message.metadata
         accepted_s = metadata.timestamp.timestamp()
-        request = _with_id(
-            request, headers.get(HEADER_REQUEST_ID, ""), metadata.stream, metadata.sequence.stream, accepted_s
+        chosen = _chosen_id(request, headers.get(HEADER_REQUEST_ID, ""))
+        request_id = chosen or derived_request_id(
+            metadata.stream, metadata.sequence.stream, round(accepted_s * 1000)
         )
-        reply_to = request.reply_to or token_subject(request.tenant, request.id)
+        reply_to = request.reply_to or token_subject(request.tenant, request_id)
+        check_reply_subject(reply_to, request.tenant)
         return Record(
-            request=replace(request, reply_to=check_reply_subject(reply_to, request.tenant)),
+            request=replace(request, id=request_id, reply_to=reply_to),
+            chosen_id=bool(chosen),
             message=message,
             sequence=metadata.sequence.stream,
             accepted_s=accepted_s,
@@ -129,8 +132,12 @@ class Intake:
         self._tell(RequestRefused(queue=again.message.subject))
 
     async def _answered(self, record: Record) -> bool:
-        """Whether an earlier router had answered it before it was lost: then that answer is the answer."""
-        if record.message.metadata.num_delivered <= 1:
+        """Whether it has an outcome already: of a router that was lost, or of an earlier request with its id.
+
+        A gateway has looked, so its requests are looked up only where they are delivered again.
+        """
+        first = record.message.metadata.num_delivered <= 1
+        if first and (record.request.gateway or not record.chosen_id):
             return False
         earlier = await self._outcomes.find(record.request.tenant, record.id)
         if earlier is None:
@@ -186,10 +193,8 @@ class Intake:
         await self._outcomes.settle(record, outcome)
 
 
-def _with_id(request: Request, header: str, stream: str, sequence: int, accepted_s: float) -> Request:
-    """The request with its id: its own, the header's where that is one, else one made from its place in the stream."""
+def _chosen_id(request: Request, header: str) -> str:
+    """The id that the producer gave: in the message, else in the header where that holds one; "" = none."""
     if request.id:
-        check_request_id("id", request.id)
-        return request
-    made = header if is_request_id(header) else derived_request_id(stream, sequence, round(accepted_s * 1000))
-    return replace(request, id=made)
+        return check_request_id("id", request.id)
+    return header if is_request_id(header) else ""

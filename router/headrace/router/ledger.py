@@ -21,6 +21,8 @@ class Record:
     request: Request
     message: Msg
     """Replaced when the broker delivers it again: the newest delivery is the one to acknowledge."""
+    chosen_id: bool
+    """Whether the producer chose the id: only such an id can have been used before."""
     sequence: int
     """Of the message in its stream."""
     accepted_s: float
