@@ -6,6 +6,7 @@
 - **waiting** (`waiting`, ordered by `order`): the held requests that no lane has yet.
 - **fleet** (`fleet`): the workers and their lanes; a free lane is a credit.
 - **group** (`grouping`): the requests that one lane decodes in lockstep.
+- **deadlines** (`deadlines`): when held requests expire, and when to be woken for the next.
 - **demand** (`demand`): how many requests each queue may still send here.
 - **estimate** (`estimate`): how long a request takes, learnt from what happened.
 

@@ -81,7 +81,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WakeAt:
-    """Say Woke at this time. Replaces the WakeAt before it."""
+    """Say Woke at this time. Replaces the WakeAt before it, if that one was not answered yet."""
 
     at_s: float
 

@@ -19,8 +19,6 @@ class QueueDemand:
     """One queue that the broker holds messages of, or held before. Written by Demand alone."""
 
     model: str | None
-    waiting: int = 0
-    """Of its requests, those that wait here."""
     coming: int = 0
     """Pulled, and not arrived yet."""
 
@@ -32,6 +30,8 @@ class Demand:
     max_held: int
     lookahead: int
     _queues: dict[str, QueueDemand] = field(default_factory=dict)
+    _waiting: dict[str, int] = field(default_factory=dict)
+    """Requests that wait here, by queue, be it watched or not: it can be forgotten, and seen again, while they wait."""
     _coming: int = 0
     """Sum over all queues."""
     _changed: dict[str, None] = field(default_factory=dict)
@@ -58,16 +58,22 @@ class Demand:
 
     def waits(self, queue: str, change: int) -> None:
         """`change` more, or fewer, requests of the queue wait here."""
-        if (known := self._queues.get(queue)) is not None:
-            known.waiting += change
+        waiting = self._waiting.get(queue, 0) + change
+        if waiting:
+            self._waiting[queue] = waiting
+        else:
+            self._waiting.pop(queue, None)
+        if queue in self._queues:
             self._changed[queue] = None
 
     def all_changed(self) -> None:
         """Lanes or models came or went."""
         self._changed = dict.fromkeys(self._queues)
 
-    def changed(self) -> list[tuple[str, str | None]]:
-        """(queue, model) of the queues to ask for now."""
+    def changed(self, held: int) -> list[tuple[str, str | None]]:
+        """(queue, model) of the queues to ask for now; none while the router, which holds `held`, is full."""
+        if held + self._coming >= self.max_held:
+            return []
         changed, self._changed = self._changed, {}
         return [(queue, self._queues[queue].model) for queue in changed]
 
@@ -81,7 +87,7 @@ class Demand:
 
     def _take(self, queue: str, target: int, held: int) -> int:
         known = self._queues[queue]
-        wanted = target - known.waiting - known.coming
+        wanted = target - self._waiting.get(queue, 0) - known.coming
         count = min(wanted, self.max_held - held - self._coming)
         if wanted > 0 and count < wanted:
             self._changed[queue] = None  # the router is full: ask again at the next event

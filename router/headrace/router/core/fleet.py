@@ -42,25 +42,31 @@ class Fleet:
     workers: dict[str, Worker] = field(default_factory=dict)
     _idle: dict[str, Worker] = field(default_factory=dict)
     """Those that stay and have a free lane: few when there is much to do, and then picking must be quick."""
+    _rooms: dict[str, int] = field(default_factory=dict)
+    """What `room` gave since a worker last came or went."""
     _joined: int = 0
 
     def join(self, name: str, lanes: int, max_batch: int, models: frozenset[str]) -> None:
         assert name not in self.workers, "a worker is lost before it joins again"
+        assert lanes > 0, "a worker has a lane"
         self._joined += 1
         worker = Worker(
             name=name, max_batch=max_batch, models=models, lanes=[None] * lanes, number=self._joined
         )
         self.workers[name] = self._idle[name] = worker
+        self._rooms.clear()
 
     def drain(self, name: str) -> None:
         """It takes nothing new any more."""
         if (worker := self.workers.get(name)) is not None:
             worker.draining = True
             self._idle.pop(name, None)
+            self._rooms.clear()
 
     def leave(self, name: str) -> list[RunningBatch]:
         """Takes the worker out; gives the batches that were on it."""
         self._idle.pop(name, None)
+        self._rooms.clear()
         worker = self.workers.pop(name, None)
         return [batch for batch in worker.lanes if batch is not None] if worker else []
 
@@ -96,7 +102,9 @@ class Fleet:
 
     def room(self, model: str) -> int:
         """The most entries of `model` that could run at once."""
-        return sum(len(w.lanes) * w.max_batch for w in self.serving(model))
+        if (room := self._rooms.get(model)) is None:
+            room = self._rooms[model] = sum(len(w.lanes) * w.max_batch for w in self.serving(model))
+        return room
 
     def pick(self, model: str) -> tuple[Worker, int] | None:
         """The free lane to use next: on the worker with the largest share of its lanes free, the earliest to join."""

@@ -61,3 +61,8 @@ class Held:
     def context(self) -> int:
         """Tokens that a lane has to prefill: the prompt and what was made so far."""
         return self.prompt_tokens + self.generated
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has all the tokens that it asked for."""
+        return self.generated >= self.max_tokens

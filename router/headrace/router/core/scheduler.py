@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from typing import assert_never
 
 from headrace.contract.errors import DeadlinePassed, TooManyAttempts
@@ -22,6 +21,7 @@ from headrace.router.core.commands import (
     Stop,
     WakeAt,
 )
+from headrace.router.core.deadlines import Deadlines
 from headrace.router.core.demand import Demand
 from headrace.router.core.estimate import Estimate
 from headrace.router.core.fleet import Fleet, RunningBatch, Worker
@@ -74,7 +74,7 @@ class Scheduler:
         self._estimate = Estimate()
         self._known: frozenset[str] = frozenset()
         self._cancelled: OrderedDict[tuple[str, str], OutcomeKind] = OrderedDict()
-        self._deadlines: list[tuple[float, str]] = []
+        self._deadlines = Deadlines()
         self._next_number = 0
         self._draining = False
 
@@ -141,17 +141,22 @@ class Scheduler:
                 out = self._cancel_asked(event)
             case ev.Settled(request_id=request_id):
                 self._held.pop(request_id, None)
+                self._deadlines.remove(request_id)
                 out = []
             case ev.Woke():
-                out = self._woke(now)
+                self._deadlines.woke()
+                out = []
             case ev.DrainBegan():
                 out = self._drain_began()
             case ev.DrainEnded():
                 out = self._drain_ended()
             case _:
                 assert_never(event)
+        out.extend(self._expire(now))
         out.extend(self._assign(now))
         out.extend(self._pull())
+        if (at_s := self._deadlines.next_wake()) is not None:
+            out.append(WakeAt(at_s=at_s))
         return out
 
     # A request comes in.
@@ -178,21 +183,14 @@ class Scheduler:
             return [Release(request_id=held.request_id)]
         if (kind := self._cancelled.pop((held.tenant, held.request_id), None)) is not None:
             return [Settle(request_id=held.request_id, kind=kind)]
+        if held.deadline_s is not None and held.deadline_s <= now:
+            return [self._expired(held, now)]
+        if held.complete:
+            return [_complete(held)]  # a router was lost between the last token and the outcome
         if held.deadline_s is not None:
-            if held.deadline_s <= now:
-                return [self._expired(held, now)]
-            heappush(self._deadlines, (held.deadline_s, held.request_id))
-        if held.generated >= held.max_tokens:
-            # A router was lost between the last token and the outcome.
-            return [
-                Settle(
-                    request_id=held.request_id,
-                    kind=OutcomeKind.COMPLETED,
-                    finish_reason=FinishReason.LENGTH,
-                )
-            ]
+            self._deadlines.add(held.request_id, held.deadline_s)
         self._wait(held)
-        return self._wake()
+        return []
 
     def _wait(self, held: Held) -> None:
         held.state = WAITING
@@ -303,7 +301,7 @@ class Scheduler:
 
     def _after_loss(self, held: Held, reason: str) -> Command:
         held.losses += 1
-        if held.losses < self._settings.max_attempts:
+        if held.complete or held.losses < self._settings.max_attempts:
             return self._again(held, reason)
         held.state = SETTLING
         error = TooManyAttempts(held.losses, reason)
@@ -315,6 +313,9 @@ class Scheduler:
         )
 
     def _again(self, held: Held, reason: str) -> Command:
+        if held.complete:
+            held.state = SETTLING
+            return _complete(held)  # its worker was lost between the last token and the end
         if self._draining:
             held.state = SETTLING
             return Release(request_id=held.request_id)
@@ -331,9 +332,8 @@ class Scheduler:
         return self._hand_back(ended, "its batch ended without it")
 
     def _worker_draining(self, name: str) -> list[Command]:
-        if (worker := self._fleet.workers.get(name)) is not None:
-            worker.draining = True
-            self._demand.all_changed()
+        self._fleet.drain(name)
+        self._demand.all_changed()
         return []
 
     def _worker_lost(self, name: str) -> list[Command]:
@@ -361,19 +361,10 @@ class Scheduler:
             return []
         return self._end(held, Settle(request_id=held.request_id, kind=event.kind))
 
-    def _woke(self, now: float) -> list[Command]:
-        out: list[Command] = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, request_id = heappop(self._deadlines)
-            held = self._held.get(request_id)
-            if held is not None and held.deadline_s is not None and held.deadline_s <= now:
-                out.extend(self._end(held, self._expired(held, now)))
-        return out + self._wake()
-
-    def _wake(self) -> list[Command]:
-        while self._deadlines and self._deadlines[0][1] not in self._held:
-            heappop(self._deadlines)
-        return [WakeAt(at_s=self._deadlines[0][0])] if self._deadlines else []
+    def _expire(self, now: float) -> list[Command]:
+        """Ends the requests whose deadline has come. Before anything is started: no compute is spent on them."""
+        due = [self._held[request_id] for request_id in self._deadlines.pop_due(now)]
+        return [command for held in due for command in self._end(held, self._expired(held, now))]
 
     def _expired(self, held: Held, now: float) -> Settle:
         assert held.deadline_s is not None
@@ -421,7 +412,7 @@ class Scheduler:
             return []
         out: list[Command] = []
         held = len(self._held)
-        for queue, model in self._demand.changed():
+        for queue, model in self._demand.changed(held):
             if model in self._known:
                 count = self._demand.pull(queue, self._fleet.room(model), held)
             else:
@@ -429,3 +420,7 @@ class Scheduler:
             if count:
                 out.append(Pull(queue=queue, count=count))
         return out
+
+
+def _complete(held: Held) -> Settle:
+    return Settle(request_id=held.request_id, kind=OutcomeKind.COMPLETED, finish_reason=FinishReason.LENGTH)
