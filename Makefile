@@ -1,0 +1,69 @@
+# Everything a person runs, and CI runs the same. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.headrace-ready
+STUBS := protos/headrace/v1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check stubs bench prove clean model
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv and install Headrace with its development tools
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Headrace needs Python 3.11 or newer; set PYTHON=python3.x to choose one"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+model: $(STAMP) ## Pull the demo's model, if it is not there
+	@$(BIN)/headrace model pull smollm2
+
+demo: $(STAMP) ## Stream a real model's answers through the whole mesh
+	@$(BIN)/headrace demo
+
+test: $(STAMP) model ## Run the tests: real nats-server, real gRPC, real model
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Format, lint, strict types, import rules, proto lint, stub drift
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	@$(MAKE) --no-print-directory drift
+
+.PHONY: drift
+drift: $(STAMP)
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && $(call generate,$$made) \
+		&& for file in "$$made"/headrace/v1/*; do \
+			cmp -s "$$file" "$(STUBS)/$$(basename "$$file")" \
+				|| { echo "$$(basename "$$file") does not follow from the protos: run 'make stubs'"; exit 1; }; \
+		done && echo "stubs follow from the protos"
+
+stubs: $(STAMP) ## Generate the stubs anew, after a change in protos/
+	$(call generate,protos)
+
+# Messages of all protos; services of those that have some.
+define generate
+$(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(1) --mypy_out=quiet:$(1) \
+	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy $(STUBS)/*.proto \
+&& $(BIN)/python -m grpc_tools.protoc -I protos --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
+	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc $(STUBS)/inference.proto $(STUBS)/router.proto
+endef
+
+bench: $(STAMP) model ## Run the benchmark; figures go to out/
+	$(BIN)/headrace bench
+
+prove: $(STAMP) model ## Measure the README's claims on this machine, against what is required
+	$(BIN)/python -m tests.prove.prove
+
+clean: ## Remove the virtual environment and all that tools left
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
