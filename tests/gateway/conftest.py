@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 import nats
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.aio.client import Client
 
 from headrace.client.client import HeadraceClient
 from headrace.gateway.app import run
+from headrace.gateway.service import NAME
 from headrace.runtime.nats_layout import ensure_layout
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import Settings
@@ -118,3 +120,18 @@ async def channel(gateway: RunningGateway) -> AsyncIterator[grpc.aio.Channel]:
 @pytest.fixture
 def stub(channel: grpc.aio.Channel) -> InferenceServiceAsyncStub:
     return InferenceServiceStub(channel)
+
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def becomes(channel: grpc.aio.Channel, status: int, service: str = NAME) -> None:
+    """Waits until the health of `service` is `status`."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    watching = stub.Watch(health_pb2.HealthCheckRequest(service=service))
+    async with asyncio.timeout(LIMIT_S):
+        async for response in watching:
+            if response.status == status:
+                watching.cancel()
+                return

@@ -75,8 +75,10 @@ def _invalid(told: _Told) -> HeadraceError:
 
 
 def _unknown_model(told: _Told) -> HeadraceError:
-    model, known = told.find(r"model: unknown model '(.*?)'; available: (.*)")
-    return errors.UnknownModel(model, [] if known == "none" else known.split(", "))
+    model, listed = told.find(r"""model: unknown model ['"](.*)['"]; available: (.*)""")
+    # The server clips a text that is too long for a status: the last name is then cut off.
+    known = [name for name in listed.split(", ") if not name.endswith("…")]
+    return errors.UnknownModel(model, [] if listed == "none" else known)
 
 
 def _deadline_passed(told: _Told) -> HeadraceError:
@@ -98,7 +100,7 @@ def _overloaded(told: _Told) -> HeadraceError:
 
 
 def _not_found(told: _Told) -> HeadraceError:
-    what, name = told.find(r"no (.*) '(.*)'")
+    what, name = told.find(r"""no (.*?) ['"](.*)['"]""")
     return errors.NotFound(what, name)
 
 

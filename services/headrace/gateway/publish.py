@@ -68,7 +68,7 @@ class Publisher:
             headers = {
                 subjects.HEADER_REQUEST_ID: request.id,
                 subjects.HEADER_CONTENT_TYPE: subjects.CONTENT_TYPE_PROTOBUF,
-                Header.EXPECTED_STREAM: subjects.REQUESTS_STREAM,
+                Header.EXPECTED_STREAM.value: subjects.REQUESTS_STREAM,
             }
             inject(trace, headers)
             self._check_size(request, queue, body, headers)
