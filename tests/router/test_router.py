@@ -10,7 +10,7 @@ import pytest
 
 from headrace.contract.deliver import HeldStream
 from headrace.contract.subjects import cancel_subject
-from headrace.contract.values import Failure, FinishReason, OutcomeKind, Priority
+from headrace.contract.values import Failure, FinishReason, OutcomeKind, Priority, TokenChunk
 from headrace.contract.work import BatchEnded, EntryEnd, EntryProgress
 from tests.router.conftest import Mesh, a_request
 from tests.router.peers import gateway, worker
@@ -314,6 +314,27 @@ async def test_an_answered_id_is_answered_from_its_outcome(mesh: Mesh) -> None:
         event = json.loads((await events.next_msg(5)).data)
         assert event["finished"]["usage"]["attempts"] == 1
         assert (await mesh.result(request)).text == "ok"
+
+
+async def test_messages_at_the_brokers_limit_end_like_others(mesh: Mesh) -> None:
+    """A result or a dead letter that would be over the limit is kept without its content, and nobody is cut off."""
+    router = await mesh.start_router("r-1")
+    letters = await mesh.nats.subscribe("hr.v1.dead.>")
+    async with worker(router.address, mesh.model) as hands:
+        limit = mesh.nats.max_payload
+        await mesh.nats.jetstream().publish("hr.v1.req.fake.normal.default", b"{" + b" " * (limit - 200))
+        assert b"MALFORMED_MESSAGE" in (await letters.next_msg(5)).data
+        request = a_request(max_tokens=4000)
+        await mesh.publish(request)
+        batch = await hands.batch()
+        huge = TokenChunk(first_index=0, token_ids=(120,), text="x" * limit)
+        await hands.send(EntryProgress(assignment=batch.entries[0].assignment, tokens=huge))
+        await hands.finish(batch)
+        outcome = await mesh.result(request)
+    assert outcome.kind is OutcomeKind.COMPLETED
+    assert outcome.text == ""
+    assert outcome.failure is not None
+    assert outcome.failure.code == "RESULT_TOO_LARGE"
 
 
 async def test_a_drained_router_gives_back_what_it_holds(mesh: Mesh) -> None:

@@ -35,6 +35,7 @@ from headrace.contract.values import Failure, Outcome, TokenChunk, TraceContext
 from headrace.router.delivery import Delivery
 from headrace.router.ledger import Ledger, Record
 from headrace.router.spans import RouterSpans
+from headrace.runtime.nats_size import message_size
 from headrace.runtime.propagation import extract, inject
 
 log = structlog.get_logger(__name__)
@@ -120,9 +121,9 @@ class Outcomes:
         headers = {HEADER_REQUEST_ID: record.id, HEADER_CONTENT_TYPE: kind}
         inject(record.trace, headers)
         body = encode_result(outcome, as_json=record.as_json)
-        limit = self._connection.max_payload
-        if len(body) > limit:
-            outcome = _without_output(outcome, len(body), limit)
+        size = message_size(body, headers)
+        if size > (limit := self._connection.max_payload):
+            outcome = _without_output(outcome, size, limit)
             body = encode_result(outcome, as_json=record.as_json)
         if not await self._publish(subject, body, headers):
             earlier = await self.find(record.request.tenant, record.id)
@@ -147,6 +148,9 @@ class Outcomes:
         # One letter per message, however often its burial is begun anew after a crash.
         stream, sequence = message.metadata.stream, message.metadata.sequence.stream
         headers = {HEADER_REQUEST_ID: f"{stream}/{sequence}", HEADER_CONTENT_TYPE: CONTENT_TYPE_PROTOBUF}
+        if message_size(body, headers) > self._connection.max_payload:
+            # A message over the limit would cost the connection. Its reason is worth more than its body.
+            body = encode_dead_letter(replace(letter, headers={}, body=b""))
         await self._publish(dead_subject_of(message.subject), body, headers)
 
     async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from headrace.router.core.estimate import ALPHA, Estimate
-from headrace.router.core.events import EntryStopped
 from tests.router.core.dialogue import Dialogue, completed, ended, joined, request
 
 
@@ -53,7 +52,7 @@ def test_only_the_batch_that_a_lane_runs_teaches_anything() -> None:
     """A late word about an earlier one is no observation."""
     mesh = Dialogue(joined())
     batch = mesh.start(request("a"))
-    mesh.tell(completed(batch.assignments[0]), EntryStopped(assignment=99))
+    mesh.tell(completed(batch.assignments[0]))
     mesh.tell(ended(batch), at=4.0)
     mesh.tell(ended(batch), at=400.0)
     assert mesh.scheduler.load("m").seconds_per_request == 4.0

@@ -1,0 +1,274 @@
+"""The scheduler under any order of events: what must hold after each of them, and at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from headrace.contract.values import GREEDY, Failure, FinishReason, Priority, Sampling
+from headrace.router.core import events as ev
+from headrace.router.core.scheduler import Scheduler
+from tests.router.core.dialogue import chunk
+from tests.router.core.world import SETTINGS, Hands, Known, Lane, World
+
+QUEUES = {"m.1": "m", "m.2": "m", "n.1": "n", "unknown": "u", "improper": None}
+MODELS = st.sampled_from([frozenset("m"), frozenset("n"), frozenset("mn")])
+DATA = st.data()
+
+
+def one_of(data: Any, things: list[Any]) -> Any:
+    return data.draw(st.sampled_from(things))
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Everything that can happen to a scheduler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.number = 0
+
+    def tell(self, event: ev.Event) -> None:
+        self.world.tell(event)
+
+    @initialize()
+    def a_mesh(self) -> None:
+        self.world.models = frozenset("mn")
+        self.tell(ev.ModelsKnown(models=self.world.models))
+        self.see("m.1")
+        self.join("w0", lanes=2, max_batch=3, models=frozenset("mn"))
+
+    # Workers.
+
+    @precondition(lambda self: len(self.world.workers) < 4)
+    @rule(
+        name=st.sampled_from(["w0", "w1", "w2"]),
+        lanes=st.integers(1, 3),
+        max_batch=st.integers(1, 4),
+        models=MODELS,
+    )
+    def join(self, name: str, lanes: int, max_batch: int, models: frozenset[str]) -> None:
+        if name not in self.world.workers:
+            joined = ev.WorkerJoined(worker=name, lanes=lanes, max_batch=max_batch, models=models)
+            self.world.workers[name] = Hands(joined, [None] * lanes)
+            self.tell(joined)
+
+    @precondition(lambda self: self.world.workers)
+    @rule(data=DATA, drains=st.booleans())
+    def leave(self, data: Any, drains: bool) -> None:
+        name = one_of(data, sorted(self.world.workers))
+        if drains:
+            self.world.workers[name].draining = True
+            self.tell(ev.WorkerDraining(worker=name))
+            return
+        for lane in self.world.workers.pop(name).lanes:
+            for assignment in lane.live if lane else ():
+                self.world.lose(assignment)
+        self.tell(ev.WorkerLost(worker=name))
+
+    # Queues and requests.
+
+    @rule(queue=st.sampled_from(sorted(QUEUES)))
+    def see(self, queue: str) -> None:
+        self.world.queues[queue] = QUEUES[queue]
+        self.world.coming.setdefault(queue, 0)
+        self.tell(ev.QueueSeen(queue=queue, model=QUEUES[queue]))
+
+    @rule(queue=st.sampled_from(sorted(QUEUES)))
+    def queue_goes(self, queue: str) -> None:
+        self.world.queues.pop(queue, None)
+        self.world.coming.pop(queue, None)
+        self.tell(ev.QueueGone(queue=queue))
+
+    @rule(models=MODELS)
+    def models_change(self, models: frozenset[str]) -> None:
+        self.world.models = models
+        self.tell(ev.ModelsKnown(models=models))
+
+    def _queue_to_come(self, data: Any) -> str:
+        queue: str = one_of(data, sorted(queue for queue, count in self.world.coming.items() if count))
+        return queue
+
+    @precondition(lambda self: any(self.world.coming.values()))
+    @rule(data=DATA, lapses=st.booleans(), count=st.integers(1, 3))
+    def never_comes(self, data: Any, lapses: bool, count: int) -> None:
+        queue = self._queue_to_come(data)
+        count = min(self.world.coming[queue], count) if lapses else 1
+        self.world.coming[queue] -= count
+        self.tell(ev.PullLapsed(queue=queue, count=count) if lapses else ev.RequestRefused(queue=queue))
+
+    @precondition(lambda self: any(self.world.coming.values()))
+    @rule(data=DATA, count=st.integers(1, 4))
+    def requests_arrive(self, data: Any, count: int) -> None:
+        for _ in range(count):
+            if any(self.world.coming.values()):
+                self._arrives(data)
+
+    def _arrives(self, data: Any) -> None:
+        queue = self._queue_to_come(data)
+        request_id = f"r{data.draw(st.integers(0, self.number + 1), label='id')}"
+        if request_id in self.world.held:
+            request_id = f"r{self.number + 1}"
+        self.number = max(self.number, int(request_id[1:]))
+        late_s = data.draw(st.sampled_from([None, None, None, -1.0, 0.0, 3.0, 8.0]), label="late")
+        arrived = ev.RequestArrived(
+            request_id=request_id,
+            queue=queue,
+            model=QUEUES[queue] or "m",
+            priority=one_of(data, [Priority.NORMAL, Priority.NORMAL, Priority.REALTIME]),
+            tenant=one_of(data, ["t", "t", "other"]),
+            sampling=one_of(data, [GREEDY, GREEDY, Sampling(temperature=0.5)]),
+            prompt_tokens=one_of(data, [1, 5, 5, 6]),
+            max_tokens=4,
+            generated=one_of(data, [0, 0, 0, 1, 4]),
+            arrived_s=self.world.now - data.draw(st.integers(0, 3)),
+            deadline_s=None if late_s is None else self.world.now + late_s,
+        )
+        self.world.coming[queue] -= 1
+        self.world.held[request_id] = Known(arrived, arrived.generated)
+        self.tell(arrived)
+
+    @rule(number=st.integers(0, 20), tenant=st.sampled_from(["t", "other"]))
+    def somebody_cancels(self, number: int, tenant: str) -> None:
+        request_id = f"r{number % (self.number + 2)}"
+        self.world.cancels.add((tenant, request_id))
+        self.tell(ev.CancelAsked(tenant=tenant, request_id=request_id))
+        known = self.world.held.get(request_id)
+        assert known is None or known.arrived.tenant != tenant or known.state == "settling"
+
+    @precondition(lambda self: any(k.state == "settling" for k in self.world.held.values()))
+    @rule(data=DATA)
+    def one_is_settled(self, data: Any) -> None:
+        self._settled(one_of(data, [i for i, k in self.world.held.items() if k.state == "settling"]))
+
+    def _settled(self, request_id: str) -> None:
+        del self.world.held[request_id]
+        self.tell(ev.Settled(request_id=request_id))
+
+    # What lanes do. A worker hears of a stop late, so it may go on with what nobody wants any more.
+
+    def _live(self) -> list[tuple[Lane, int]]:
+        return [(lane, number) for lane in self.world.lanes() for number in lane.live]
+
+    @precondition(lambda self: self._live())
+    @rule(data=DATA, count=st.integers(1, 3), again=st.booleans())
+    def tokens_come(self, data: Any, count: int, again: bool) -> None:
+        lane, number = one_of(data, self._live())
+        known, event = self.world.running(number), None
+        count = min(count, 4 - lane.live[number])
+        if count:
+            event = ev.Progressed(assignment=number, tokens=chunk(lane.live[number], count))
+            lane.live[number] += count
+            self.tell(event)
+            assert known is None or known.made == lane.live[number], "what is new is delivered"
+        if event is not None and again:
+            self.tell(event)
+
+    @rule(number=st.integers(0, 60), first=st.integers(0, 4))
+    def a_stray_frame_comes(self, number: int, first: int) -> None:
+        known = self.world.running(number)
+        if known is None or known.made != first:
+            self.tell(ev.Progressed(assignment=number, tokens=chunk(first)))
+
+    @precondition(lambda self: self._live())
+    @rule(data=DATA, how=st.sampled_from(["completed", "completed", "failed", "stopped"]))
+    def an_entry_ends(self, data: Any, how: str) -> None:
+        lane, number = one_of(data, self._live())
+        del lane.live[number]
+        self._entry_ends(number, how)
+
+    @rule(number=st.integers(0, 60), how=st.sampled_from(["completed", "failed", "stopped"]))
+    def a_stray_end_comes(self, number: int, how: str) -> None:
+        if self.world.running(number) is None:
+            self._entry_ends(number, how)
+
+    def _entry_ends(self, number: int, how: str) -> None:
+        known = self.world.running(number)
+        if how == "completed":
+            self.tell(ev.EntryCompleted(assignment=number, finish_reason=FinishReason.END))
+            assert known is None or known.state == "settling"
+        elif how == "failed":
+            self.world.lose(number)
+            self.tell(ev.EntryFailed(assignment=number, failure=Failure(code="ENGINE_FAILED", message="no")))
+        else:
+            self.tell(ev.EntryStopped(assignment=number))
+        assert known is None or known.assignment != number or known.state != "running", "it has left its lane"
+
+    @precondition(lambda self: self.world.lanes())
+    @rule(data=DATA, again=st.booleans())
+    def a_batch_ends(self, data: Any, again: bool) -> None:
+        self._batch_ends(one_of(data, self.world.lanes()))
+        if again:
+            self.tell(self.world.log[-1][0])
+
+    def _batch_ends(self, lane: Lane) -> None:
+        start = lane.start
+        for number in lane.live:
+            self.world.lose(number)
+        self.world.workers[start.worker].lanes[start.lane] = None
+        self.tell(ev.BatchEnded(worker=start.worker, lane=start.lane, batch=start.batch))
+
+    # Time, and the end.
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 3.0, 9.0]), wakes=st.booleans())
+    def time_passes(self, seconds: float, wakes: bool) -> None:
+        self.world.now += seconds
+        if wakes and self.world.timer is not None and self.world.timer <= self.world.now:
+            self.world.timer = None
+            self.tell(ev.Woke())
+
+    @precondition(lambda self: len(self.world.log) > 40)
+    @rule(ends=st.booleans())
+    def the_router_leaves(self, ends: bool) -> None:
+        self.world.draining = True
+        self.tell(ev.DrainBegan())
+        assert all(known.state != "waiting" for known in self.world.held.values())
+        if ends:
+            self.tell(ev.DrainEnded())
+            assert all(known.state == "settling" for known in self.world.held.values())
+
+    @invariant()
+    def no_lane_is_free_while_a_request_waits_for_it(self) -> None:
+        world = self.world
+        free = [hands for hands in world.workers.values() if None in hands.lanes]
+        waiting = [known.arrived.model for known in world.held.values() if known.state == "waiting"]
+        assert world.draining or not any(hands.serves(model) for hands in free for model in waiting)
+        assert len(world.scheduler) == len(world.held)
+
+    def teardown(self) -> None:
+        self._until_nothing_is_held()
+        scheduler = self.world.scheduler
+        assert repr(scheduler).startswith("Scheduler(held=0, waiting=0, running=0, ")
+        assert (scheduler._held, scheduler._assigned, len(scheduler._deadlines)) == ({}, {}, 0)
+        assert (list(scheduler._waiting), scheduler._waiting._by_key, scheduler._demand._waiting) == (
+            [],
+            {},
+            {},
+        )
+        assert scheduler._demand._coming == sum(self.world.coming.values())
+        fresh = Scheduler(SETTINGS)
+        for event, now, commands in self.world.log:
+            assert fresh.handle(event, now) == commands, "the same events give the same commands"
+
+    def _until_nothing_is_held(self) -> None:
+        last = ev.WorkerJoined(worker="last", lanes=2, max_batch=4, models=frozenset("mnu"))
+        self.world.workers["last"] = Hands(last, [None] * 2)
+        self.tell(last)
+        for _ in range(100):
+            for lane, number in self._live():
+                del lane.live[number]
+                self._entry_ends(number, "completed")
+            for lane in self.world.lanes():
+                self._batch_ends(lane)
+            for request_id in [i for i, k in self.world.held.items() if k.state == "settling"]:
+                self._settled(request_id)
+        assert self.world.held == {}, "every request is answered in the end"
+
+
+SchedulerMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=50, derandomize=True, deadline=None
+)
+TestScheduler = SchedulerMachine.TestCase
