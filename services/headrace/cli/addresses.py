@@ -54,6 +54,6 @@ def _with_holder(setting: str, port: int) -> str:
     """The setting, and who has the port where that can be seen: another user's process cannot."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
                 return f"{setting} (it is held by {psutil.Process(connection.pid).name()}, process {connection.pid})"
     return setting

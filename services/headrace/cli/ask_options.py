@@ -17,7 +17,9 @@ PriorityWord: TypeAlias = Literal["realtime", "high", "normal", "batch"]
 PromptArgument = Annotated[
     str,
     typer.Argument(
-        metavar="PROMPT", help="What to ask, as one message of a chat; - reads standard input.", show_default=False
+        metavar="PROMPT",
+        help="What to ask, as one message of a chat; - reads standard input.",
+        show_default=False,
     ),
 ]
 ModelOption = Annotated[
@@ -36,7 +38,9 @@ RawOption = Annotated[
 PriorityOption = Annotated[PriorityWord, typer.Option("--priority", help="How urgent it is.")]
 MaxTokensOption = Annotated[
     int | None,
-    typer.Option("--max-tokens", metavar="N", help="The most tokens to make; 256 by default.", show_default=False),
+    typer.Option(
+        "--max-tokens", metavar="N", help="The most tokens to make; 256 by default.", show_default=False
+    ),
 ]
 TemperatureOption = Annotated[
     float | None,
@@ -49,7 +53,9 @@ TemperatureOption = Annotated[
 ]
 TopKOption = Annotated[
     int | None,
-    typer.Option("--top-k", metavar="N", help="Candidates kept; 0, the default, keeps all.", show_default=False),
+    typer.Option(
+        "--top-k", metavar="N", help="Candidates kept; 0, the default, keeps all.", show_default=False
+    ),
 ]
 TopPOption = Annotated[
     float | None,
@@ -70,7 +76,11 @@ StopOption = Annotated[
 TimeoutOption = Annotated[
     float | None,
     typer.Option(
-        "--timeout", metavar="S", min=0.001, help="Seconds for which the answer is of use.", show_default=False
+        "--timeout",
+        metavar="S",
+        min=0.001,
+        help="Seconds for which the answer is of use.",
+        show_default=False,
     ),
 ]
 

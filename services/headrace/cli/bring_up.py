@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-_LOOK_S = 0.1
-"""Between looks at what cannot be waited for: ListModels has no stream of changes. Only while the mesh starts."""
+_LOOK_S = 0.05
+"""Between looks at what tells nobody that it has come: a port, a worker's lanes. Only while the mesh starts."""
 
 _PATIENCE_S = 15.0
 """After which the log says what the start is waiting for, and says it again. A large model takes longer to load."""
@@ -36,9 +36,13 @@ async def bring_up(mesh: Mesh, children: Supervisor, hears: Hears) -> Sequence[M
     """
     if mesh.nats is not None:
         await _start_nats(mesh, children)
-    for spec in mesh.specs(hears):
+    children.start(mesh.router_spec(hears))
+    children.start(mesh.gateway_spec(hears))
+    # Workers that found no router would say so, in a log that has nothing else to complain of.
+    await _with_patience(_serves(mesh.router), f"the router at {mesh.router} to serve")
+    for spec in mesh.worker_specs(hears):
         children.start(spec)
-    await _with_patience(_gateway_serves(mesh.gateway), f"the gateway at {mesh.gateway} to serve")
+    await _with_patience(_serves(mesh.gateway), f"the gateway at {mesh.gateway} to serve")
     needed = 1 if mesh.workers else 0
     models = await _with_patience(_lanes_run(mesh.gateway, needed), "a worker to join")
     children.settle()
@@ -81,18 +85,32 @@ async def _with_patience(work: Coroutine[Any, Any, T], what: str) -> T:
         working.cancel()
 
 
-async def _gateway_serves(address: str) -> None:
-    """Returns when the gateway's health says SERVING: it has the broker and a router."""
-    async with open_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while True:
+async def _serves(address: str) -> None:
+    """Returns when the server's health says SERVING; a gateway's says so once it has the broker and a router."""
+    while True:
+        await _listens(address)
+        async with open_channel(address) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
             try:
-                async for answer in stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
+                async for answer in stub.Watch(health_pb2.HealthCheckRequest()):
                     if answer.status == health_pb2.HealthCheckResponse.SERVING:
                         return
-            except grpc.aio.AioRpcError as error:
-                log.debug("the gateway's health cannot be watched", status=error.code().name)
-            await asyncio.sleep(_LOOK_S)  # it fell while it started; its supervisor starts it again
+            except grpc.aio.AioRpcError as error:  # it fell; its supervisor starts it again
+                log.debug("a health cannot be watched", address=address, status=error.code().name)
+        await asyncio.sleep(_LOOK_S)
+
+
+async def _listens(address: str) -> None:
+    """Returns when somebody takes connections there; gRPC's own tries are spaced for outages, not for a start."""
+    host, _, port = address.rpartition(":")
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        except OSError:
+            await asyncio.sleep(_LOOK_S)
+        else:
+            writer.close()
+            return
 
 
 async def _lanes_run(address: str, needed: int) -> Sequence[Model]:

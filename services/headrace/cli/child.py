@@ -45,7 +45,10 @@ class ChildFailed(StartError):
 
 
 class Child:
-    """"One process after another under one name. Writers: `_process` and `starts` by `keep`, `_settled` by `settle`, `_stopping` by `stop`."""
+    """One process after another under one name.
+
+    Writers: `_process` and `starts` by `keep`, `_settled` by `settle`, `_stopping` by `stop`.
+    """
 
     def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TypeVar
 
-import typer
 import uvloop
 
 from headrace.cli.addresses import dialled
 from headrace.cli.failures import one_line_errors
 from headrace.client.client import HeadraceClient
 from headrace.contract.errors import HeadraceError, InvalidRequest, Unavailable
-from headrace.contract.deliver import Model
 from headrace.runtime.settings import load_settings
 
 T = TypeVar("T")
+
+_ADDRESS = re.compile(r"[^\s/]+:[0-9]{1,5}")
 
 
 class NoGateway(HeadraceError):
@@ -39,7 +39,7 @@ def call_gateway(address: str | None, ask: Callable[[HeadraceClient], Awaitable[
     """
 
     async def connected() -> T:
-        where = address or _settings_address()
+        where = _checked(address) if address is not None else _settings_address()
         try:
             async with HeadraceClient(where) as client:
                 return await ask(client)
@@ -50,7 +50,13 @@ def call_gateway(address: str | None, ask: Callable[[HeadraceClient], Awaitable[
 
     with one_line_errors(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(connected())
-    raise typer.Exit(1)
+    raise AssertionError("an error ends the command above")
+
+
+def _checked(address: str) -> str:
+    if not _ADDRESS.fullmatch(address):
+        raise InvalidRequest("--address", f"must be HOST:PORT, such as 127.0.0.1:7700 (was {address[:80]!r})")
+    return address
 
 
 def _settings_address() -> str:

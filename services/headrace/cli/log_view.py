@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
+
+from headrace.cli.log_line import rendered
 
 _COLOURS = ("cyan", "green", "magenta", "blue", "bright_cyan", "bright_magenta")
 _OWN_COLOUR = "bright_black"
 
 
 class LogView:
-    """Writes lines to stderr. With `raw` they go out as they are: JSON lines, which name their process themselves."""
+    """Writes lines to stderr; JSON ones are made readable.
+
+    With `raw` they go out as they are: each JSON line names its process itself.
+    """
 
     def __init__(self, names: Sequence[str], *, raw: bool = False, stream: TextIO | None = None) -> None:
         """`names` are all that will write, in the order of their colours."""
@@ -32,15 +37,14 @@ class LogView:
             self._console.file.write(f"{line}\n")
             self._console.file.flush()
             return
-        self._console.print(
-            Text(f"{name:{self._width}} │ ", style=self._colours.get(name, _OWN_COLOUR)),
-            Text(line, style=_weight(line)),
-            sep="",
-        )
+        for text in rendered(line):
+            self._console.print(
+                Text(f"{name:{self._width}} │ ", style=self._colours.get(name, _OWN_COLOUR)), text, sep=""
+            )
 
     def stream(self, name: str) -> TextIO:
         """A stream whose lines are shown as those of `name`: for this process's own log."""
-        return _Lines(self, name)
+        return cast(TextIO, _Lines(self, name))
 
 
 class _Lines(io.TextIOBase):
@@ -56,11 +60,3 @@ class _Lines(io.TextIOBase):
         for line in lines:
             self._view.show(self._name, line)
         return len(text)
-
-
-def _weight(line: str) -> str:
-    """Warnings and errors stand out. The level stands near the beginning of a line, after its time."""
-    head = line[:60]
-    if "[error" in head or "[critical" in head:
-        return "red"
-    return "yellow" if "[warning" in head else ""

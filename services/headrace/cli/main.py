@@ -1,4 +1,4 @@
-"""The table of commands. Nothing heavy is imported before a command runs, so that `headrace --help` is there at once."""
+"""The table of commands. Nothing heavy is imported before a command runs: `headrace --help` is there at once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Annotated
 import typer
 
 from headrace.cli.deferred import deferred
-
 from headrace.cli.demo import demo
 from headrace.cli.generate import generate
 from headrace.cli.processes import gateway, router, worker
-
 from headrace.cli.requests import cancel, models, result, submit
 from headrace.cli.settings_table import settings
 from headrace.cli.up import up
@@ -73,9 +71,7 @@ _add(
     '  headrace generate --json "Hello" | jq .',
 )
 _add(submit, _ASK, '  headrace submit --priority batch "Why is the sky blue?"')
-_add(
-    result, _ASK, "  headrace result 0197f3a2-…\n  headrace result --wait --json 0197f3a2-…"
-)
+_add(result, _ASK, "  headrace result 0197f3a2-…\n  headrace result --wait --json 0197f3a2-…")
 _add(cancel, _ASK, "  headrace cancel 0197f3a2-…")
 _add(models, _ASK, "  headrace models\n  headrace models --address 10.0.0.7:7700 --json")
 _add(router, _SINGLE, "  headrace router --host 0.0.0.0 --nats-url nats://broker:4222")
@@ -94,4 +90,4 @@ _add(settings, _SETUP, "  headrace settings\n  headrace settings router")
 
 def main() -> None:
     """The console script."""
-    app()
+    app(prog_name="headrace")

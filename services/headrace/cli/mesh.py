@@ -12,7 +12,13 @@ from headrace.cli.child import ChildSpec
 from headrace.contract.errors import StartError
 from headrace.runtime.child_process import tied_to_parent
 from headrace.runtime.nats_server import EmbeddedNats
-from headrace.runtime.settings import Settings, WorkerSettings, load_settings
+from headrace.runtime.settings import (
+    GatewaySettings,
+    RouterSettings,
+    Settings,
+    WorkerSettings,
+    load_settings,
+)
 from headrace.runtime.settings_docs import env_name
 from headrace.runtime.settings_sources import CONFIG_ENV
 
@@ -55,6 +61,11 @@ class Mesh:
         return [*(["nats"] if self.nats else []), "router", "gateway", *self.worker_names]
 
     @property
+    def stop_order(self) -> list[str]:
+        """Who takes new work stops first; whom the others need to finish theirs stops last."""
+        return ["gateway", "router", *self.worker_names, "nats"]
+
+    @property
     def worker_names(self) -> list[str]:
         return ["worker"] if self.workers == 1 else [f"worker-{n}" for n in range(1, self.workers + 1)]
 
@@ -68,14 +79,19 @@ class Mesh:
             hears=hears,
         )
 
-    def specs(self, hears: Hears) -> Iterator[ChildSpec]:
-        """All others: the workers first, as they take longest to be ready, the gateway last, as it stops first."""
+    def router_spec(self, hears: Hears) -> ChildSpec:
+        """The router."""
+        return self._spec("router", "router", self.settings.router.drain_grace_s, hears, {})
+
+    def gateway_spec(self, hears: Hears) -> ChildSpec:
+        """The gateway."""
+        return self._spec("gateway", "gateway", self.settings.gateway.drain_grace_s, hears, {})
+
+    def worker_specs(self, hears: Hears) -> Iterator[ChildSpec]:
+        """The workers."""
+        grace_s = self.settings.worker.drain_grace_s
         for name in self.worker_names:
-            yield self._spec(
-                name, "worker", self.settings.worker.drain_grace_s, hears, self._worker_environ(name)
-            )
-        yield self._spec("router", "router", self.settings.router.drain_grace_s, hears, {})
-        yield self._spec("gateway", "gateway", self.settings.gateway.drain_grace_s, hears, {})
+            yield self._spec(name, "worker", grace_s, hears, self._worker_environ(name))
 
     def _spec(
         self, name: str, command: str, drain_s: float, hears: Hears, environ: Mapping[str, str]
@@ -104,7 +120,6 @@ def plan_mesh(
     environ: Mapping[str, str],
     config: Path | None = None,
     workers: int = 1,
-    log_format: str | None = None,
 ) -> Mesh:
     """Settles ports and settings, and checks that all can start; nothing runs yet.
 
@@ -115,8 +130,8 @@ def plan_mesh(
     embedded = settings.nats.url is None
     overrides = {**overrides, **_ports(settings, embedded)}
     settings = load_settings(overrides, config=config, environ=environ)
-    if log_format is not None and settings.log.format == "auto":
-        overrides["log.format"] = log_format
+    if settings.log.format == "auto":
+        overrides["log.format"] = "json"  # the view makes them readable
     nats = EmbeddedNats(settings.nats) if embedded else None
     argv = _check(settings, nats)
     if nats is not None:
@@ -137,16 +152,18 @@ def _lanes_each(own: WorkerSettings, workers: int) -> int:
 
     if own.lanes:
         return own.lanes
-    return max(1, choose_lanes(0, find_device(own.device, EngineInventory())) // workers)
+    device = find_device(own.device, EngineInventory())
+    return max(1, choose_lanes(0, own.threads_per_lane, device) // workers)
 
 
 def _ports(settings: Settings, embedded: bool) -> dict[str, object]:
     """A number for each port that is left open: the processes have to find one another, after a restart too."""
-    asked = {"gateway": settings.gateway, "router": settings.router}
-    places = {f"{name}.port": section for name, section in asked.items() if section.port == 0}
-    hosts = {key: section.host for key, section in places.items()}
-    if embedded and settings.nats.port == 0:
-        hosts["nats.port"] = settings.nats.host
+    places = {
+        "gateway.port": (settings.gateway.host, settings.gateway.port),
+        "router.port": (settings.router.host, settings.router.port),
+        "nats.port": (settings.nats.host, settings.nats.port if embedded else 1),
+    }
+    hosts = {key: host for key, (host, port) in places.items() if port == 0}
     return dict(zip(hosts, free_ports(hosts.values()), strict=True))
 
 
@@ -154,7 +171,11 @@ def _check(settings: Settings, nats: EmbeddedNats | None) -> Sequence[str]:
     """The command line of the embedded server. Raises everything that is wrong, at once."""
     faults: list[StartError] = []
     argv: Sequence[str] = ()
-    for section, key in ((settings.gateway, "gateway.port"), (settings.router, "router.port")):
+    listening: tuple[tuple[GatewaySettings | RouterSettings, str], ...] = (
+        (settings.gateway, "gateway.port"),
+        (settings.router, "router.port"),
+    )
+    for section, key in listening:
         try:
             check_free(section.host, section.port, key)
         except StartError as error:

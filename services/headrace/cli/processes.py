@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import typer
 
+from headrace.cli.failures import one_line_errors
 from headrace.cli.options import (
     ComputeTypeOption,
     ConfigOption,
@@ -31,7 +33,9 @@ def router(
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", help="Port that workers and gateways dial; 7701 by default.", show_default=False),
+        typer.Option(
+            "--port", help="Port that workers and gateways dial; 7701 by default.", show_default=False
+        ),
     ] = None,
     nats_url: NatsUrlOption = None,
     config: ConfigOption = None,
@@ -46,7 +50,8 @@ def gateway(
         str | None, typer.Option("--host", help="Address to listen on.", show_default=False)
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", help="Port that clients dial; 7700 by default.", show_default=False)
+        int | None,
+        typer.Option("--port", help="Port that clients dial; 7700 by default.", show_default=False),
     ] = None,
     nats_url: NatsUrlOption = None,
     config: ConfigOption = None,
@@ -85,7 +90,7 @@ def worker(
     _run("worker", config, assignments, flags)
 
 
-def _run(process: Process, config: ConfigOption, assignments: SetOption, flags: dict[str, object]) -> None:
+def _run(process: Process, config: ConfigOption, assignments: SetOption, flags: Mapping[str, object]) -> None:
     settings = read_settings(config, gather_overrides(assignments, flags))
 
     from headrace.runtime.logs import configure_logs
@@ -97,7 +102,8 @@ def _run(process: Process, config: ConfigOption, assignments: SetOption, flags: 
         "worker": settings.worker.name,
     }
     configure_logs(settings.log, process=process, instance=instances[process])
-    run = importlib.import_module(f"headrace.{process}.app").run
+    with one_line_errors():  # Ctrl-C while it is imported
+        run = importlib.import_module(f"headrace.{process}.app").run
 
     async def serve() -> None:
         async with Shutdown() as shutdown:

@@ -28,7 +28,9 @@ def print_ready(console: Console, mesh: Mesh, models: Sequence[Model], took_s: f
     ]
     title = f"Headrace is ready, after {took_s:.1f} s"
     if console.is_terminal:
-        console.print(Panel(Group(*rows), title=title, title_align="left", border_style="green", padding=(1, 2)))
+        console.print(
+            Panel(Group(*rows), title=title, title_align="left", border_style="green", padding=(1, 2))
+        )
         return
     lines = "\n".join(f"  {row.plain}" if row.plain else "" for row in rows)
     console.print(Text(f"\n{title}\n\n{lines}\n"), soft_wrap=True)

@@ -14,7 +14,9 @@ from headrace.cli.options import JsonOption
 def settings(
     section: Annotated[
         str,
-        typer.Argument(metavar="[PREFIX]", help="Only keys that begin so, such as `router`.", show_default=False),
+        typer.Argument(
+            metavar="[PREFIX]", help="Only keys that begin so, such as `router`.", show_default=False
+        ),
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -25,6 +27,7 @@ def settings(
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from headrace.runtime.settings import describe
 
@@ -34,16 +37,16 @@ def settings(
     if as_json:
         fields = ("key", "env", "default", "allowed", "description")
         typer.echo(
-            json.dumps([{name: getattr(doc, name) for name in fields} for doc in docs], indent=2, ensure_ascii=False)
+            json.dumps(
+                [{name: getattr(doc, name) for name in fields} for doc in docs], indent=2, ensure_ascii=False
+            )
         )
         return
-    console = Console()
-    table = Table(box=box.SIMPLE, pad_edge=False, show_lines=False)
-    table.add_column("key and environment variable", no_wrap=True)
-    table.add_column("default", overflow="fold")
-    table.add_column("description", overflow="fold", ratio=1)
+    table = Table("setting", "what it does", box=box.SIMPLE, pad_edge=False)
+    table.columns[0].no_wrap = True
     for doc in docs:
         table.add_row(
-            f"[bold]{doc.key}[/]\n[dim]{doc.env}[/]", doc.default, f"{doc.description}\n[dim]{doc.allowed}[/]"
+            Text.assemble((doc.key, "bold"), f"\n{doc.env}\n", (f"default: {doc.default}", "green")),
+            Text.assemble(f"{doc.description}\n", (f"{doc.allowed}\n", "dim")),
         )
-    console.print(table)
+    Console(highlight=False).print(table)

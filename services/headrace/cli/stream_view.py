@@ -23,10 +23,12 @@ class StreamView:
     Writers: `request_id`, `began_s`, `first_s`, `last_s` by `show`.
     """
 
-    def __init__(self, out: TextIO, notes: Console, *, quiet: bool = False) -> None:
+    def __init__(self, out: TextIO, notes: Console, *, quiet: bool = False, indent: str = "") -> None:
+        """`quiet`: no figures, no place in the queue. `indent` goes before each line after the first."""
         self._out = out
         self._notes = notes
         self._quiet = quiet
+        self._indent = indent
         self._status: Status | None = None
         self._at_line_start = True
         self.request_id = ""
@@ -74,14 +76,16 @@ class StreamView:
             self._first_s = now_s - self._began_s
         self._tokens += len(chunk.token_ids)
         self._last_s = now_s - self._began_s
-        self._write(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", chunk.text) if self._out.isatty() else chunk.text)
+        text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", chunk.text) if self._out.isatty() else chunk.text
+        self._write(text.replace("\n", f"\n{self._indent}"))
 
     def _show_end(self, outcome: Outcome) -> None:
         self._stop_status()
         if not self._at_line_start:
             self._write("\n")
         if not self._quiet:
-            self._notes.print(self.figures(outcome), style="dim", soft_wrap=True, markup=False, highlight=False)
+            figures = f"{self._indent}{self.figures(outcome)}"
+            self._notes.print(figures, style="dim", soft_wrap=True, markup=False, highlight=False)
 
     def figures(self, outcome: Outcome) -> str:
         """What the request took: times as seen from here, the rest as the mesh says."""

@@ -1,9 +1,9 @@
-"""The children of one process: started one after another, kept alive, stopped in reverse order."""
+"""The children of one process: started one after another, kept alive, stopped in order."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -22,14 +22,14 @@ class Supervisor:
         return f"<Supervisor {self.children}>"
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Self]:
-        """Leaving the block stops the children one by one, the last one started first.
+    async def running(self, stop_order: Sequence[str]) -> AsyncIterator[Self]:
+        """Leaving the block stops the children one by one, in the order of their names.
 
         A child that fails before it is settled ends the block: its ChildFailed comes out once all children are gone.
         """
         async with asyncio.TaskGroup() as self._tasks:
             yield self
-            for child in reversed(self.children):
+            for child in sorted(self.children, key=lambda child: stop_order.index(child.spec.name)):
                 await child.stop()
 
     def start(self, spec: ChildSpec) -> Child:

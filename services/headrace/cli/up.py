@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,7 +29,9 @@ def up(
     workers: Annotated[int, typer.Option("--workers", min=0, max=64, help="Workers to start.")] = 1,
     host: Annotated[
         str | None,
-        typer.Option("--host", help="Address that the gateway listens on; 127.0.0.1 by default.", show_default=False),
+        typer.Option(
+            "--host", help="Address that the gateway listens on; 127.0.0.1 by default.", show_default=False
+        ),
     ] = None,
     port: Annotated[
         int | None,
@@ -73,14 +76,14 @@ def up(
         "worker.max_batch": max_batch,
     }
     overrides = gather_overrides(assignments, flags)
-    import os
-
+    environ = dict(os.environ)
+    # gRPC would complain at each start of a child that its threads run; the child becomes another program at once.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     from headrace.cli.mesh import plan_mesh
     from headrace.cli.model_needed import bring_models
 
     with one_line_errors():
-        # Readable lines under a name for a person; JSON where the settings ask for it.
-        mesh = plan_mesh(overrides, environ=os.environ, config=config, workers=workers, log_format="console")
+        mesh = plan_mesh(overrides, environ=environ, config=config, workers=workers)
         try:
             if workers:
                 bring_models(mesh.settings, pulling=pull)
@@ -106,13 +109,13 @@ def _run(mesh: Mesh) -> int:
 
     raw = mesh.settings.log.format == "json"
     view = LogView([*mesh.names, "up"], raw=raw)
-    own_log = LogSettings(level=mesh.settings.log.level, format="json" if raw else "console")
+    own_log = LogSettings(level=mesh.settings.log.level, format="json")
     configure_logs(own_log, process="up", stream=view.stream("up"))
     began_s = time.monotonic()
 
     async def run() -> None:
         supervisor = Supervisor()
-        async with Shutdown(second=supervisor.end_at_once) as shutdown, supervisor.running():
+        async with Shutdown(second=supervisor.end_at_once) as shutdown, supervisor.running(mesh.stop_order):
             models = await shutdown.unless_requested(bring_up(mesh, supervisor, view.show))
             if models is not None:
                 print_ready(Console(), mesh, models, time.monotonic() - began_s)

@@ -1,0 +1,136 @@
+"""`headrace submit`, `result`, `cancel`, `models`: what else can be asked of a mesh, one call each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.cli.ask_options import (
+    MaxTokensOption,
+    ModelOption,
+    PenaltyOption,
+    PriorityOption,
+    PromptArgument,
+    RawOption,
+    StopOption,
+    SystemOption,
+    TemperatureOption,
+    TimeoutOption,
+    TopKOption,
+    TopPOption,
+    build_ask,
+)
+from headrace.cli.failures import FAILED, say_error
+from headrace.cli.options import AddressOption, JsonOption, TenantOption
+
+if TYPE_CHECKING:
+    from headrace.client.client import HeadraceClient
+    from headrace.contract.client_wire import Accepted
+
+RequestId = Annotated[str, typer.Argument(metavar="ID", help="The request's id.", show_default=False)]
+
+
+def submit(
+    prompt: PromptArgument,
+    model: ModelOption = None,
+    system: SystemOption = None,
+    raw: RawOption = False,
+    priority: PriorityOption = "normal",
+    max_tokens: MaxTokensOption = None,
+    temperature: TemperatureOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    repetition_penalty: PenaltyOption = None,
+    stop: StopOption = None,
+    timeout: TimeoutOption = None,
+    tenant: TenantOption = "default",
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue a request and print its id; `headrace result` fetches the answer."""
+    ask = build_ask(
+        prompt,
+        raw=raw,
+        system=system,
+        priority=priority,
+        tenant=tenant,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        stop=stop,
+        timeout_s=timeout,
+    )
+    from headrace.cli.event_json import event_json
+    from headrace.cli.gateway_call import call_gateway, choose_model
+
+    async def send(client: HeadraceClient) -> Accepted:
+        return await client.submit(model=await choose_model(client, model), **ask)
+
+    accepted = call_gateway(address, send)
+    typer.echo(event_json(accepted) if as_json else accepted.request_id)
+
+
+def result(
+    request_id: RequestId,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until there is an answer.")] = False,
+    tenant: TenantOption = "default",
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the answer to a request; it is kept for a day."""
+    from rich.console import Console
+
+    from headrace.cli.event_json import outcome_json
+    from headrace.cli.gateway_call import call_gateway
+    from headrace.cli.stream_view import StreamView
+    from headrace.contract.values import OutcomeKind
+
+    outcome = call_gateway(
+        address, lambda client: client.result(request_id, tenant=tenant, wait_s=math.inf if wait else 0.0)
+    )
+    if as_json:
+        typer.echo(outcome_json(outcome))
+    else:
+        typer.echo(outcome.text)
+        notes = Console(stderr=True)
+        figures = StreamView(sys.stdout, notes).figures(outcome)
+        notes.print(figures, style="dim", soft_wrap=True, markup=False, highlight=False)
+    if outcome.kind is not OutcomeKind.COMPLETED:
+        reason = outcome.failure.message if outcome.failure else "no reason was given"
+        say_error(f"the request was {outcome.kind.value}: {reason}")
+        raise typer.Exit(FAILED)
+
+
+def cancel(request_id: RequestId, tenant: TenantOption = "default", address: AddressOption = None) -> None:
+    """End a request, waiting or running."""
+    from headrace.cli.gateway_call import call_gateway
+    from headrace.contract.values import OutcomeKind
+
+    kind = call_gateway(address, lambda client: client.cancel(request_id, tenant=tenant))
+    typer.echo(kind.value if kind is OutcomeKind.CANCELLED else f"too late: it is {kind.value}")
+
+
+def models(address: AddressOption = None, as_json: JsonOption = False) -> None:
+    """List the models that the mesh serves."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from headrace.cli.gateway_call import call_gateway
+
+    found = call_gateway(address, lambda client: client.models())
+    if as_json:
+        documents = [{**dataclasses.asdict(model), "task": model.task.value} for model in found]
+        typer.echo(json.dumps(documents, indent=2))
+        return
+    table = Table("model", "version", "context", "lanes", box=box.SIMPLE, pad_edge=False)
+    for model in found:
+        table.add_row(model.name, model.version, str(model.context_length), str(model.lanes))
+    Console().print(table)
