@@ -242,12 +242,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         self._until_nothing_is_held()
         scheduler = self.world.scheduler
         assert repr(scheduler).startswith("Scheduler(held=0, waiting=0, running=0, ")
-        assert (scheduler._held, scheduler._assigned, len(scheduler._deadlines)) == ({}, {}, 0)
-        assert (list(scheduler._waiting), scheduler._waiting._by_key, scheduler._demand._waiting) == (
-            [],
-            {},
-            {},
-        )
+        lives = scheduler._lives
+        assert (lives._held, lives._assigned, len(lives._deadlines)) == ({}, {}, 0)
+        assert (list(lives.waiting), lives.waiting._by_key, scheduler._demand._waiting) == ([], {}, {})
         assert scheduler._demand._coming == sum(self.world.coming.values())
         fresh = Scheduler(SETTINGS)
         for event, now, commands in self.world.log:

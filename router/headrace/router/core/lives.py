@@ -1,0 +1,213 @@
+"""The lives of the held requests: every change of state is here, with the command that ends a life.
+
+A request gets one Settle or one Release, and no command after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from headrace.contract.errors import DeadlinePassed, TooManyAttempts
+from headrace.contract.values import Failure, FinishReason, OutcomeKind, TokenChunk
+from headrace.router.core.commands import Assignment, Command, Release, Requeued, Settle, Stop
+from headrace.router.core.deadlines import Deadlines
+from headrace.router.core.events import RequestArrived
+from headrace.router.core.held import SETTLING, WAITING, Held, Running, Settling, Waiting
+from headrace.router.core.waiting import WaitingList
+
+
+class Lives:
+    """The held requests, by id and by assignment.
+
+    Invariants: a request is in `waiting` iff its state is Waiting; `_assigned` maps exactly the assignments of Running
+    requests; `_deadlines` are those of requests that wait or run.
+    """
+
+    def __init__(self, *, max_attempts: int, on_waiting: Callable[[str, int], None]) -> None:
+        """`on_waiting(queue, change)` is told how many more, or fewer, of a queue wait."""
+        self._max_attempts = max_attempts
+        self._on_waiting = on_waiting
+        self._held: dict[str, Held] = {}
+        self._assigned: dict[int, Held] = {}
+        self._deadlines = Deadlines()
+        self.waiting = WaitingList()
+        self.draining = False
+        """Whether what cannot go on is given back rather than left waiting. Written by the Scheduler."""
+
+    def __repr__(self) -> str:
+        return f"held={len(self._held)}, waiting={len(self.waiting)}, running={len(self._assigned)}"
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def get(self, request_id: str) -> Held | None:
+        return self._held.get(request_id)
+
+    # Begin.
+
+    def begin(self, event: RequestArrived) -> Held:
+        """Holds a request; it does not wait yet."""
+        assert event.request_id not in self._held, "the shell knows whom it holds"
+        held = self._held[event.request_id] = Held(
+            request_id=event.request_id,
+            queue=event.queue,
+            model=event.model,
+            priority=event.priority,
+            tenant=event.tenant,
+            sampling=event.sampling,
+            prompt_tokens=event.prompt_tokens,
+            max_tokens=event.max_tokens,
+            arrived_s=event.arrived_s,
+            deadline_s=event.deadline_s,
+            generated=event.generated,
+            state=SETTLING,
+        )
+        return held
+
+    def wait(self, held: Held) -> None:
+        """From now on it waits, for the first time or again."""
+        held.state = WAITING
+        self.waiting.add(held)
+        self._on_waiting(held.queue, +1)
+        if held.deadline_s is not None and not held.attempts:
+            self._deadlines.add(held.request_id, held.deadline_s)
+
+    # Run.
+
+    def assign(self, held: Held, number: int, worker: str) -> Assignment:
+        """A waiting request is on a lane now."""
+        self._stop_waiting(held)
+        held.attempts += 1
+        held.state = Running(assignment=number, worker=worker)
+        self._assigned[number] = held
+        return Assignment(number=number, request_id=held.request_id, attempt=held.attempts)
+
+    def advance(self, assignment: int, tokens: TokenChunk) -> Held | None:
+        """Counts the next tokens; None for a late frame, which is ignored."""
+        held = self._assigned.get(assignment)
+        if held is None or tokens.first_index != held.generated:
+            return None
+        held.generated = tokens.next_index
+        return held
+
+    def complete(self, assignment: int, reason: FinishReason) -> list[Command]:
+        """Its generation ended by itself."""
+        held = self._assigned.pop(assignment, None)
+        return [] if held is None else [self._settle(held, OutcomeKind.COMPLETED, reason=reason)]
+
+    def hand_back(self, assignment: int, reason: str) -> list[Command]:
+        """Its worker gives it back: it waits again."""
+        held = self._assigned.pop(assignment, None)
+        return [] if held is None else [self._again(held, reason)]
+
+    def lose(self, assignment: int, reason: str) -> list[Command]:
+        """Its attempt failed: it waits again, or is given up after too many."""
+        held = self._assigned.pop(assignment, None)
+        if held is None:
+            return []
+        held.losses += 1
+        if held.complete or held.losses < self._max_attempts:
+            return [self._again(held, reason)]
+        error = TooManyAttempts(held.losses, reason)
+        failure = Failure(code=error.code, message=str(error))
+        return [self._settle(held, OutcomeKind.FAILED, failure=failure, dead=True)]
+
+    def _again(self, held: Held, reason: str) -> Command:
+        if held.complete:  # its worker was lost between the last token and the end
+            return self._settle(held, OutcomeKind.COMPLETED, reason=FinishReason.LENGTH)
+        if self.draining:
+            return self._release(held)
+        self.wait(held)
+        return Requeued(request_id=held.request_id, reason=reason)
+
+    # End.
+
+    def settle(self, held: Held, kind: OutcomeKind, reason: FinishReason | None = None) -> list[Command]:
+        """Ends it with an outcome, in whatever state it is; nothing where it is ending already."""
+        stop = self._leave(held)
+        return [] if stop is None else [*stop, self._settle(held, kind, reason=reason)]
+
+    def release(self, held: Held) -> list[Command]:
+        """Gives it back to its queue, in whatever state it is; nothing where it is ending already."""
+        stop = self._leave(held)
+        return [] if stop is None else [*stop, self._release(held)]
+
+    def end_new(self, held: Held, kind: OutcomeKind, reason: FinishReason | None = None) -> list[Command]:
+        """Ends one that never waited."""
+        return [self._settle(held, kind, reason=reason)]
+
+    def release_new(self, held: Held) -> list[Command]:
+        """Gives back one that never waited."""
+        return [self._release(held)]
+
+    def expire(self, now: float) -> list[Command]:
+        """Ends the requests whose deadline has come."""
+        out: list[Command] = []
+        for request_id in self._deadlines.pop_due(now):
+            held = self._held[request_id]
+            stop = self._leave(held)
+            if stop is not None:
+                out += [*stop, self.expired(held, now)]
+        return out
+
+    def expired(self, held: Held, now: float) -> Settle:
+        """The end of one whose deadline has come, and which neither waits nor runs."""
+        assert held.deadline_s is not None
+        error = DeadlinePassed(now - held.deadline_s)
+        failure = Failure(code=error.code, message=str(error), field=error.field)
+        return self._settle(held, OutcomeKind.EXPIRED, failure=failure)
+
+    def release_all(self, *, waiting_only: bool) -> list[Command]:
+        """Gives all back, or all that wait."""
+        everyone = list(self.waiting) if waiting_only else list(self._held.values())
+        return [command for held in everyone for command in self.release(held)]
+
+    def forget(self, request_id: str) -> None:
+        """Its end is durable."""
+        self._held.pop(request_id, None)
+
+    def woke(self) -> None:
+        self._deadlines.woke()
+
+    def next_wake(self) -> float | None:
+        """When to look for expired requests, where the shell does not know yet."""
+        return self._deadlines.next_wake()
+
+    def _leave(self, held: Held) -> list[Command] | None:
+        """Takes it out of where it is, with the command that this needs; None where it is ending already."""
+        match held.state:
+            case Settling():
+                return None
+            case Waiting():
+                self._stop_waiting(held)
+                return []
+            case Running(assignment=assignment, worker=worker):
+                del self._assigned[assignment]
+                return [Stop(worker=worker, assignment=assignment)]
+            case _:
+                assert_never(held.state)
+
+    def _stop_waiting(self, held: Held) -> None:
+        self.waiting.remove(held)
+        self._on_waiting(held.queue, -1)
+
+    def _settle(
+        self,
+        held: Held,
+        kind: OutcomeKind,
+        *,
+        reason: FinishReason | None = None,
+        failure: Failure | None = None,
+        dead: bool = False,
+    ) -> Settle:
+        self._ends(held)
+        return Settle(request_id=held.request_id, kind=kind, finish_reason=reason, failure=failure, dead=dead)
+
+    def _release(self, held: Held) -> Release:
+        self._ends(held)
+        return Release(request_id=held.request_id)
+
+    def _ends(self, held: Held) -> None:
+        held.state = SETTLING
+        self._deadlines.remove(held.request_id)
