@@ -80,9 +80,7 @@ RequestsOption = Annotated[
 ]
 DurationOption = Annotated[
     float | None,
-    typer.Option(
-        "--duration", min=0.1, help="Seconds per phase.", show_default=False, rich_help_panel=_LOAD
-    ),
+    typer.Option("--duration", min=0.1, help="Seconds per phase.", show_default=False, rich_help_panel=_LOAD),
 ]
 PromptTokensOption = Annotated[
     str,
@@ -179,7 +177,8 @@ RoundsOption = Annotated[
     ),
 ]
 DirectOption = Annotated[
-    bool, typer.Option("--direct/--no-direct", help="Measure the engine alone, too.", rich_help_panel=_MEASURE)
+    bool,
+    typer.Option("--direct/--no-direct", help="Measure the engine alone, too.", rich_help_panel=_MEASURE),
 ]
 DirectBatchesOption = Annotated[
     str,

@@ -86,7 +86,9 @@ async def _measure(plan: Plan, asked: MeshAsked, supervisor: Supervisor, console
 
         if asked.address is not None:
             settings = load_settings(dict(asked.overrides))
-            target = Target(address=asked.address, processes=dict, store=settings.models, lanes=1, direct=None)
+            target = Target(
+                address=asked.address, processes=dict, store=settings.models, lanes=1, direct=None
+            )
             return await run_benchmark(plan, target, _told(plan, asked), progress)
         async with mesh_to_measure(plan.model, asked, supervisor) as target:
             return await run_benchmark(plan, target, _told(plan, asked), progress)
@@ -146,7 +148,9 @@ def _plan_mesh(model: str, asked: MeshAsked, folder: Path, environ: Mapping[str,
 
 def _target(mesh: Mesh, asked: MeshAsked, supervisor: Supervisor) -> Target:
     own = mesh.settings.worker
-    each = mesh.lanes_each or choose_lanes(own.lanes, find_device(own.device, EngineInventory()))
+    each = mesh.lanes_each or choose_lanes(
+        own.lanes, own.threads_per_lane, find_device(own.device, EngineInventory())
+    )
     setup = EngineSetup(
         device=own.device,
         compute_type=own.compute_type,

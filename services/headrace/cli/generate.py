@@ -101,7 +101,7 @@ async def _in_terminal(client: HeadraceClient, model: str | None, ask: Ask, quie
                 raise
             raise Unavailable(
                 "the gateway went away",
-                f"`headrace result --wait {view.request_id}` gives the answer once there is one",
+                f"`headrace result --wait 60 {view.request_id}` gives the answer once there is one",
             ) from error
     return kind is OutcomeKind.COMPLETED
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.bench import bench
 from headrace.cli.deferred import deferred
 from headrace.cli.demo import demo
 from headrace.cli.generate import generate
@@ -17,6 +18,7 @@ from headrace.cli.up import up
 _MESH = "A mesh on this machine"
 _ASK = "Asking a mesh"
 _SINGLE = "Single processes"
+_MEASURE = "Measuring"
 _SETUP = "Setting up"
 
 app = typer.Typer(
@@ -71,7 +73,7 @@ _add(
     '  headrace generate --json "Hello" | jq .',
 )
 _add(submit, _ASK, '  headrace submit --priority batch "Why is the sky blue?"')
-_add(result, _ASK, "  headrace result 0197f3a2-…\n  headrace result --wait --json 0197f3a2-…")
+_add(result, _ASK, "  headrace result 0197f3a2-…\n  headrace result --wait 60 --json 0197f3a2-…")
 _add(cancel, _ASK, "  headrace cancel 0197f3a2-…")
 _add(models, _ASK, "  headrace models\n  headrace models --address 10.0.0.7:7700 --json")
 _add(router, _SINGLE, "  headrace router --host 0.0.0.0 --nats-url nats://broker:4222")
@@ -81,6 +83,14 @@ _add(
     _SINGLE,
     "  headrace worker --router 10.0.0.7:7701\n"
     "  headrace worker --router 10.0.0.7:7701 --device cuda:0 --compute-type float16 --lanes 1 --max-batch 32",
+)
+_add(
+    bench,
+    _MEASURE,
+    "  headrace bench\n"
+    "  headrace bench --engine fake --clients 64 --requests 512\n"
+    "  headrace bench --synthetic --scale-time 4 --json out/bench.json\n"
+    "  headrace bench --trace requests.csv",
 )
 app.add_typer(
     deferred("headrace.cli.model", help="Pull, list and verify models."), name="model", rich_help_panel=_SETUP

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,7 +78,12 @@ def submit(
 
 def result(
     request_id: RequestId,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until there is an answer.")] = False,
+    wait_s: Annotated[
+        float,
+        typer.Option(
+            "--wait", metavar="S", min=0.0, help="Seconds to wait for an answer that is not there yet."
+        ),
+    ] = 0.0,
     tenant: TenantOption = "default",
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -92,9 +96,7 @@ def result(
     from headrace.cli.stream_view import StreamView
     from headrace.contract.values import OutcomeKind
 
-    outcome = call_gateway(
-        address, lambda client: client.result(request_id, tenant=tenant, wait_s=math.inf if wait else 0.0)
-    )
+    outcome = call_gateway(address, lambda client: client.result(request_id, tenant=tenant, wait_s=wait_s))
     if as_json:
         typer.echo(outcome_json(outcome))
     else:
