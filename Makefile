@@ -62,7 +62,7 @@ bench: $(STAMP) model ## Run the benchmark; figures go to out/
 	$(BIN)/headrace bench
 
 prove: $(STAMP) model ## Measure the README's claims on this machine, against what is required
-	$(BIN)/python -m tests.prove.prove
+	$(BIN)/python -m tests.prove.prove $(ARGS)
 
 clean: ## Remove the virtual environment and all that tools left
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

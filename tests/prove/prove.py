@@ -1,0 +1,114 @@
+"""`make prove`: measures the README's claims on this machine, and prints measured against required.
+
+    python -m tests.prove.prove                 all parts, in under ten minutes
+    python -m tests.prove.prove --part worker   one of them
+
+Requirements stand in requirements.toml beside this file. Exit code 1 where one is not met or a part could not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import operator
+import sys
+import time
+import tomllib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.prove import answers, bench, losses, traces
+
+REQUIREMENTS = Path(__file__).with_name("requirements.toml")
+Part = Callable[[Path], Awaitable[Mapping[str, float]]]
+PARTS: Mapping[str, Part] = {
+    "streams": bench.streams,
+    "model": bench.model,
+    "exact": answers.exact,
+    "worker": losses.worker,
+    "router": losses.router,
+    "broker": losses.broker,
+    "trace": traces.trace,
+}
+"""Each gives its measures by name, and is given a folder that is its own."""
+_MEETS = {"at most": operator.le, "at least": operator.ge, "exactly": operator.eq}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """One line of the table."""
+
+    claim: str
+    must: str
+    value: float
+    unit: str
+
+    def met_by(self, measured: float) -> bool:
+        return bool(_MEETS[self.must](measured, self.value))
+
+
+def requirements() -> dict[str, dict[str, Requirement]]:
+    """By part and measure."""
+    found = tomllib.loads(REQUIREMENTS.read_text())
+    return {part: {name: Requirement(**one) for name, one in ones.items()} for part, ones in found.items()}
+
+
+async def run_part(name: str, console: Console) -> tuple[Mapping[str, float], str]:
+    """The part's measures, and what went wrong instead, if anything did."""
+    started = time.monotonic()
+    console.print(f"[bold]{name}[/] …  [dim](alone: python -m tests.prove.prove --part {name})[/]")
+    try:
+        with TemporaryDirectory(prefix=f"headrace-prove-{name}-") as folder:
+            measured = await PARTS[name](Path(folder))
+    except Exception as error:  # one part that cannot run must not hide the others
+        console.print_exception(show_locals=False)
+        return {}, f"{type(error).__name__}: {error}"[:200]
+    console.print(f"  [dim]{time.monotonic() - started:.0f} s[/]")
+    return measured, ""
+
+
+def show(console: Console, results: Mapping[str, tuple[Mapping[str, float], str]]) -> bool:
+    """Prints the table; whether all was met."""
+    table = Table("part", "claim", "measured", "required", "", title="Measured against required")
+    all_met = True
+    for part, lines in requirements().items():
+        if part not in results:
+            continue
+        measured, problem = results[part]
+        for name, line in lines.items():
+            met = name in measured and line.met_by(measured[name])
+            all_met &= met
+            shown = f"{measured[name]:.4g} {line.unit}" if name in measured else problem or "not measured"
+            table.add_row(
+                part,
+                line.claim,
+                shown,
+                f"{line.must} {line.value:g} {line.unit}",
+                "[green]met[/]" if met else "[red]MISSED[/]",
+            )
+    console.print(table)
+    return all_met
+
+
+async def prove(parts: list[str]) -> bool:
+    """Runs the parts in turn; whether all requirements were met."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    return show(console, {name: await run_part(name, console) for name in parts})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", action="append", choices=[*PARTS], help="only this one; may be repeated")
+    chosen = parser.parse_args().part
+    sys.exit(0 if asyncio.run(prove(chosen or [*PARTS])) else 1)
+
+
+if __name__ == "__main__":
+    main()
