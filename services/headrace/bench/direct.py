@@ -112,7 +112,9 @@ class _Play:
         if self._how.open_loop:
             return self._start_s + one.arrival_s
         earlier = self._taken + at - self._how.clients
-        return self._ends_s[earlier] if self._how.clients and 0 <= earlier < len(self._ends_s) else self._start_s
+        return (
+            self._ends_s[earlier] if self._how.clients and 0 <= earlier < len(self._ends_s) else self._start_s
+        )
 
     def _run(self, batch: Sequence[Tokenised], records: Sequence[Record]) -> None:
         wanted = [one.output_tokens for one in batch]

@@ -84,7 +84,8 @@ async def drive(
         for child in children:
             await child.hear()  # written
         results = [
-            RESULT.validate_json((folder / f"driven-{number}.json").read_bytes()) for number in range(len(jobs))
+            RESULT.validate_json((folder / f"driven-{number}.json").read_bytes())
+            for number in range(len(jobs))
         ]
     return _joined(results)
 

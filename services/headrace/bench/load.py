@@ -75,7 +75,9 @@ def plan_load(
     # Lengths, arrivals and priorities each have their own stream of numbers: to change one leaves the others alone.
     lengths, times, classes = (random.Random(f"{seed}/{part}") for part in ("lengths", "times", "priorities"))
     rows = _rows(source, rate, lengths, times)
-    taken = itertools.takewhile(lambda row: until_s is None or row[0] <= until_s, itertools.islice(rows, count))
+    taken = itertools.takewhile(
+        lambda row: until_s is None or row[0] <= until_s, itertools.islice(rows, count)
+    )
     return [
         Planned(
             arrival_s=arrival_s,

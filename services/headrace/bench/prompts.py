@@ -7,13 +7,12 @@ import random
 from headrace.contract.errors import InvalidRequest
 from headrace.models.tokeniser import Tokeniser
 
-_WORDS = (
-    "water wheel river mill stone channel gate field garden house morning evening winter summer people children"
-    " letter paper table window door road bridge town market music story question answer reason number name"
-    " walk carry build open close begin turn move follow bring write read speak think know find keep give take"
-    " small large quiet early late warm cold bright simple certain common open little other same long short"
-    " the a of and to in with for from over under near after before while where when because"
-).split()
+_SENTENCE = (
+    "the water wheel turns and the river carries a small stone from the mill to the gate in the early morning"
+    " people write a letter at the table near the window while children read music for the winter market"
+    " a quiet answer before a long question is common in other towns after the warm summer evening"
+)
+_WORDS = _SENTENCE.split()
 
 _TRIES = 200
 

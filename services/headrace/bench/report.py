@@ -125,9 +125,7 @@ class Report:
 REPORT = TypeAdapter(Report)
 
 
-def report_phase(
-    *, name: str, clients: int, requests: int, rounds: tuple[Round, ...]
-) -> PhaseReport:
+def report_phase(*, name: str, clients: int, requests: int, rounds: tuple[Round, ...]) -> PhaseReport:
     """A phase with the medians of its rounds."""
     return PhaseReport(
         name=name,

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.bench.figures import Figures, Spread
-from headrace.bench.report import PhaseReport, Report
+from headrace.bench.report import Report
 from headrace.bench.usage import Usage
 
 _NONE = "–"
@@ -88,7 +88,9 @@ def _spread(spread: Spread) -> str:
 
 def _cost(report: Report) -> Table:
     names = list(dict.fromkeys(name for phase in report.phases for name in phase.middle.processes))
-    table = _table("CPU ms per 1,000 output tokens (most memory, MB)", "", *names, "load gen.", "engine alone")
+    table = _table(
+        "CPU ms per 1,000 output tokens (most memory, MB)", "", *names, "load gen.", "engine alone"
+    )
     for phase in report.phases:
         middle = phase.middle
         direct = next((one for one in middle.direct.values() if not one.by_length), None)

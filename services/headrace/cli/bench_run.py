@@ -69,7 +69,7 @@ def run_bench(plan: Plan, asked: MeshAsked, json_file: Path | None) -> int:
         print_report(console, report)
         if json_file is not None:
             json_file.parent.mkdir(parents=True, exist_ok=True)
-            json_file.write_bytes(REPORT.dump_json(report, indent=2) + b"\n")
+            json_file.write_bytes(REPORT.dump_json(report, indent=2) + b"\n")  # noqa: ASYNC240
             console.print(f"[dim]all figures: {json_file}[/]")
         return 1 if report.errors else 0
 
@@ -169,7 +169,7 @@ def _target(mesh: Mesh, asked: MeshAsked, supervisor: Supervisor) -> Target:
 async def _all_lanes(target: Target, model: str) -> None:
     """Returns when every worker has joined: `bring_up` is content with the first."""
     async with HeadraceClient(target.address) as client:
-        while sum(one.lanes for one in await client.models() if one.name == model) < target.lanes:
+        while sum(one.lanes for one in await client.models() if one.name == model) < target.lanes:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)  # nothing tells of a worker that joins
 
 

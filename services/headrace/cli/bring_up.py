@@ -43,8 +43,8 @@ async def bring_up(mesh: Mesh, children: Supervisor, hears: Hears) -> Sequence[M
     for spec in mesh.worker_specs(hears):
         children.start(spec)
     await _with_patience(_serves(mesh.gateway), f"the gateway at {mesh.gateway} to serve")
-    needed = 1 if mesh.workers else 0
-    models = await _with_patience(_lanes_run(mesh.gateway, needed), "a worker to join")
+    what = "the worker to join" if mesh.workers == 1 else f"{mesh.workers} workers to join"
+    models = await _with_patience(_lanes_run(mesh.gateway, _lanes_expected(mesh)), what)
     children.settle()
     return models
 
@@ -70,6 +70,11 @@ async def _start_nats(mesh: Mesh, children: Supervisor) -> None:
             "A large store takes longer: raise HEADRACE_NATS_START_TIMEOUT_S",
         ) from None
     child.settle()
+
+
+def _lanes_expected(mesh: Mesh) -> int:
+    """Of all workers together; a single worker that chooses for itself has at least one."""
+    return max(1, mesh.lanes_each) * mesh.workers
 
 
 async def _with_patience(work: Coroutine[Any, Any, T], what: str) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from collections.abc import Sequence
@@ -27,12 +28,16 @@ class LogView:
         self._raw = raw
         self._width = max(map(len, names), default=0)
         self._colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
-        self._console = Console(
+        self._console = _PatientConsole(
             file=stream or sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
 
     def show(self, name: str, line: str) -> None:
-        """One line of `name`."""
+        """One line of `name`. Where nobody reads any more it is dropped: a log must not end a mesh."""
+        with contextlib.suppress(OSError):
+            self._show(name, line)
+
+    def _show(self, name: str, line: str) -> None:
         if self._raw:
             self._console.file.write(f"{line}\n")
             self._console.file.flush()
@@ -45,6 +50,12 @@ class LogView:
     def stream(self, name: str) -> TextIO:
         """A stream whose lines are shown as those of `name`: for this process's own log."""
         return cast(TextIO, _Lines(self, name))
+
+
+class _PatientConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more: rich would end the process here."""
+        self.quiet = True
 
 
 class _Lines(io.TextIOBase):

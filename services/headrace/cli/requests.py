@@ -93,14 +93,14 @@ def result(
 
     from headrace.cli.event_json import outcome_json
     from headrace.cli.gateway_call import call_gateway
-    from headrace.cli.stream_view import StreamView
+    from headrace.cli.stream_view import StreamView, harmless
     from headrace.contract.values import OutcomeKind
 
     outcome = call_gateway(address, lambda client: client.result(request_id, tenant=tenant, wait_s=wait_s))
     if as_json:
         typer.echo(outcome_json(outcome))
     else:
-        typer.echo(outcome.text)
+        typer.echo(harmless(outcome.text, sys.stdout))
         notes = Console(stderr=True)
         figures = StreamView(sys.stdout, notes).figures(outcome)
         notes.print(figures, style="dim", soft_wrap=True, markup=False, highlight=False)

@@ -13,8 +13,12 @@ from rich.status import Status
 from headrace.contract.client_wire import Accepted
 from headrace.contract.values import Outcome, OutcomeKind, QueuePosition, TokenChunk
 
-# What a model writes must not steer the terminal: no escape sequences, no carriage return.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str, out: TextIO) -> str:
+    """What a model wrote, for `out`: it must not steer a terminal, so no escape sequence and no carriage return."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text) if out.isatty() else text
 
 
 class StreamView:
@@ -76,8 +80,7 @@ class StreamView:
             self._first_s = now_s - self._began_s
         self._tokens += len(chunk.token_ids)
         self._last_s = now_s - self._began_s
-        text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", chunk.text) if self._out.isatty() else chunk.text
-        self._write(text.replace("\n", f"\n{self._indent}"))
+        self._write(harmless(chunk.text, self._out).replace("\n", f"\n{self._indent}"))
 
     def _show_end(self, outcome: Outcome) -> None:
         self._stop_status()

@@ -22,7 +22,11 @@ from headrace.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace.cli.log_view import LogView
     from headrace.cli.mesh import Mesh
+    from headrace.runtime.settings import LogSettings
 
 
 def up(
@@ -81,7 +85,9 @@ def up(
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     from headrace.cli.mesh import plan_mesh
     from headrace.cli.model_needed import bring_models
+    from headrace.runtime.settings import LogSettings
 
+    _log_as_up([], LogSettings())
     with one_line_errors():
         mesh = plan_mesh(overrides, environ=environ, config=config, workers=workers)
         try:
@@ -100,17 +106,11 @@ def _run(mesh: Mesh) -> int:
     from rich.console import Console
 
     from headrace.cli.bring_up import bring_up
-    from headrace.cli.log_view import LogView
     from headrace.cli.ready_block import print_ready
     from headrace.cli.supervisor import Supervisor
-    from headrace.runtime.logs import configure_logs
-    from headrace.runtime.settings import LogSettings
     from headrace.runtime.shutdown import Shutdown, run_process
 
-    raw = mesh.settings.log.format == "json"
-    view = LogView([*mesh.names, "up"], raw=raw)
-    own_log = LogSettings(level=mesh.settings.log.level, format="json")
-    configure_logs(own_log, process="up", stream=view.stream("up"))
+    view = _log_as_up(mesh.names, mesh.settings.log)
     began_s = time.monotonic()
 
     async def run() -> None:
@@ -122,3 +122,15 @@ def _run(mesh: Mesh) -> int:
                 await shutdown.requested()
 
     return run_process(run())
+
+
+def _log_as_up(names: Sequence[str], settings: LogSettings) -> LogView:
+    """The view of the lines of `names`; this process's own go there too, under the name `up`."""
+    from headrace.cli.log_view import LogView
+    from headrace.runtime.logs import configure_logs
+    from headrace.runtime.settings import LogSettings
+
+    view = LogView([*names, "up"], raw=settings.format == "json")
+    own = LogSettings(level=settings.level, format="json")  # as the children's, which the view makes readable
+    configure_logs(own, process="up", stream=view.stream("up"))
+    return view
