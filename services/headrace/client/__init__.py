@@ -2,4 +2,23 @@
 
 - **client** (`client`): one connection to a gateway, and what can be asked of it.
 - **failures** (`failures`): what a gateway refused or a request failed with, as an error of the tree.
+
+These names are what a program imports:
+
+    from headrace.client import HeadraceClient, Outcome, TokenChunk
 """
+
+from headrace.client.client import HeadraceClient
+from headrace.contract.client_wire import Accepted
+from headrace.contract.errors import HeadraceError
+from headrace.contract.values import Outcome, Priority, QueuePosition, TokenChunk
+
+__all__ = [
+    "Accepted",
+    "HeadraceClient",
+    "HeadraceError",
+    "Outcome",
+    "Priority",
+    "QueuePosition",
+    "TokenChunk",
+]
