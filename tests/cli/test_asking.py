@@ -1,0 +1,75 @@
+"""`headrace generate`, `submit`, `result`, `cancel`, `models`: what a person at a terminal gets."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.cli.running import Running, run
+from tests.integration.ports import free_port
+
+pytestmark = pytest.mark.integration
+
+
+def test_generate_prints_the_answer_alone_on_stdout(mesh: Running) -> None:
+    """So that it can be piped; what it took goes to stderr."""
+    done = run("generate", "--address", mesh.gateway, "--max-tokens", "4", "hello")
+    assert done.returncode == 0
+    assert len(done.stdout.strip().encode()) <= 8
+    assert "4 tokens" in done.stderr
+
+
+def test_json_gives_an_event_a_line(mesh: Running) -> None:
+    """accepted first, finished last, and tokens between, with indices."""
+    done = run("generate", "--address", mesh.gateway, "--json", "--max-tokens", "4", "hello")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[0]["event"] == "accepted"
+    assert events[-1]["event"] == "finished"
+    assert {event["event"] for event in events[1:-1]} <= {"tokens", "queued"}
+
+
+def test_no_gateway_says_how_to_get_one() -> None:
+    """One line, exit code 1, no traceback."""
+    done = run("generate", "--address", f"127.0.0.1:{free_port()}", "hello")
+    assert done.returncode == 1
+    assert "headrace up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--temperature", "9"), "temperature"),
+        (("--priority", "urgent"), "realtime"),
+        (("--max-tokens", "0"), "max-tokens"),
+        (("--model", "nobody"), "fake"),
+        (("--stop", ""), "stop"),
+    ],
+)
+def test_bad_input_names_the_field(mesh: Running, flags: tuple[str, str], says: str) -> None:
+    """Exit code 2, and what is allowed."""
+    done = run("generate", "--address", mesh.gateway, *flags, "hello")
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+
+
+def test_ctrl_c_cancels_the_request(mesh: Running) -> None:
+    """Exit code 130, and the durable outcome says cancelled."""
+    with Running("generate", "--address", mesh.gateway, "--json", "--max-tokens", "2000", "hello") as stream:
+        accepted = stream.wait_for('"accepted"')
+        request_id = json.loads(accepted.string)["request_id"]
+        stream.wait_for('"first_index": 3,')
+        assert stream.end(signal.SIGINT) == 130
+    done = run("result", "--address", mesh.gateway, "--wait", "20", "--json", request_id)
+    assert '"cancelled"' in done.stdout
+
+
+def test_submit_result_and_models(mesh: Running) -> None:
+    """A request is left with the mesh, and fetched by its id."""
+    request_id = run("submit", "--address", mesh.gateway, "--max-tokens", "5", "hello").stdout.strip()
+    done = run("result", "--address", mesh.gateway, "--wait", "20", "--json", request_id)
+    assert json.loads(done.stdout)["usage"]["output_tokens"] == 5
+    listed = json.loads(run("models", "--address", mesh.gateway, "--json").stdout)
+    assert "fake" in json.dumps(listed)
