@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.models.pull import pull
+from headrace.models.store import ModelStore, StoredModel, default_root
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import NatsSettings, Settings, load_settings
 
@@ -43,3 +45,10 @@ def settings_for() -> SettingsFor:
         return load_settings({"nats.url": server.url, **overrides}, environ={})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> StoredModel:
+    """The real model, from the model store; pulled where it is not there yet."""
+    root = Path(os.environ.get("HEADRACE_MODELS") or default_root())
+    return pull(ModelStore(root), "smollm2").model

@@ -89,7 +89,8 @@ class Running:
         found = {}
         for child in psutil.Process(self.process.pid).children(recursive=True):
             command = child.cmdline()
-            found["nats" if "nats-server" in command[0] else command[-1]] = child
+            name = "nats" if "nats-server" in command[0] else command[-1]
+            found[f"{name} (2)" if name in found else name] = child
         self._seen.update(found.values())
         return found
 

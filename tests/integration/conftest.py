@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -10,23 +9,16 @@ import pytest
 import pytest_asyncio
 
 from headrace.models.fake import FakeTiming, install_fake_model
-from headrace.models.pull import pull
-from headrace.models.store import ModelStore, default_root
+from headrace.models.store import ModelStore, StoredModel
 from tests.integration.processes import Processes
 
 
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """The model store with the real model in it."""
-    root = Path(os.environ.get("HEADRACE_MODELS") or default_root())
-    pull(ModelStore(root), "smollm2")
-    return root
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def real_mesh(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
+async def real_mesh(
+    smollm2: StoredModel, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Processes]:
     """A mesh that serves the real model, for all tests of a module: its tests run on the module's event loop."""
-    async with Processes(tmp_path_factory.mktemp("mesh"), models=smollm2) as mesh:
+    async with Processes(tmp_path_factory.mktemp("mesh"), models=smollm2.path.parent) as mesh:
         yield mesh
 
 

@@ -15,7 +15,7 @@ from headrace.contract.client_wire import Accepted
 from headrace.contract.errors import DeadlinePassed, DuplicateRequest, InvalidRequest, UnknownModel
 from headrace.contract.ids import new_request_id
 from headrace.contract.values import FinishReason, Outcome, OutcomeKind, TokenChunk
-from headrace.models.store import ModelStore
+from headrace.models.store import StoredModel
 from headrace.models.tokeniser import Tokeniser
 from tests.integration.processes import Processes
 
@@ -26,9 +26,8 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 PROMPTS = ("Once upon a time", "The quick brown fox", "def fibonacci(n):", "In 1969, the first")
 
 
-def directly(root: Path, prompts: tuple[str, ...], max_tokens: int) -> list[tuple[int, ...]]:
+def directly(stored: StoredModel, prompts: tuple[str, ...], max_tokens: int) -> list[tuple[int, ...]]:
     """What the engine makes of each prompt alone, without a mesh."""
-    stored = ModelStore(root).open("smollm2")
     tokeniser = Tokeniser.load(stored)
     generator = ctranslate2.Generator(
         str(stored.path), device="cpu", compute_type="int8_float32", intra_threads=1
@@ -49,10 +48,12 @@ def directly(root: Path, prompts: tuple[str, ...], max_tokens: int) -> list[tupl
     return found
 
 
-async def test_greedy_output_is_the_engines_own_token_for_token(real_mesh: Processes, smollm2: Path) -> None:
+async def test_greedy_output_is_the_engines_own_token_for_token(
+    real_mesh: Processes, smollm2: StoredModel
+) -> None:
     """Through NATS, router, worker and gateway comes exactly what the engine makes, and the text is its text."""
     expected = await asyncio.to_thread(directly, smollm2, PROMPTS, 24)
-    tokeniser = Tokeniser.load(ModelStore(smollm2).open("smollm2"))
+    tokeniser = Tokeniser.load(smollm2)
     async with HeadraceClient(real_mesh.address) as client:
         outcomes = await asyncio.gather(
             *(client.complete(model="smollm2", prompt=prompt, max_tokens=24) for prompt in PROMPTS)

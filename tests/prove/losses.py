@@ -19,7 +19,7 @@ from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.store import ModelStore
 from tests.integration.ports import free_port
 from tests.integration.processes import Processes
-from tests.prove.answers import models
+from tests.prove.answers import real_model
 
 PROMPT = "Write a long story about a river and a mill."
 
@@ -67,7 +67,7 @@ async def _run(act: Callable[[], Awaitable[None]]) -> None:
 
 async def worker(folder: Path) -> Mapping[str, float]:
     """The real model under `headrace up`, whose supervisor brings the worker back."""
-    root = await asyncio.to_thread(models)
+    root = (await asyncio.to_thread(real_model)).path.parent
     address = f"127.0.0.1:{(port := free_port())}"
     router_port = free_port()
     settings = {

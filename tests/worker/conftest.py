@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from headrace.models.pull import pull
-from headrace.models.store import ModelStore, StoredModel, default_root
+from headrace.models.store import ModelStore
 from headrace.runtime.settings import load_settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.worker.app import run
@@ -61,10 +59,3 @@ def worker_for(store: ModelStore) -> WorkerFor:
                 shutdown.request("the test is over")
 
     return working
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> StoredModel:
-    """The real model, in the store that the environment names. Fetched if it is not there."""
-    root = Path(os.environ["HEADRACE_MODELS"]) if "HEADRACE_MODELS" in os.environ else default_root()
-    return pull(ModelStore(root), "smollm2").model

@@ -16,6 +16,7 @@ from tests.router.core.world import SETTINGS, Hands, Known, Lane, World
 
 QUEUES = {"m.1": "m", "m.2": "m", "n.1": "n", "unknown": "u", "improper": None}
 MODELS = st.sampled_from([frozenset("m"), frozenset("n"), frozenset("mn")])
+ENDS = ["failed", "completed", "stopped"]
 DATA = st.data()
 
 
@@ -39,6 +40,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.world.models = frozenset("mn")
         self.tell(ev.ModelsKnown(models=self.world.models))
         self.see("m.1")
+        self.see("n.1")
         self.join("w0", lanes=2, max_batch=3, models=frozenset("mn"))
 
     # Workers.
@@ -71,22 +73,26 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # Queues and requests.
 
-    @rule(queue=st.sampled_from(sorted(QUEUES)))
     def see(self, queue: str) -> None:
         self.world.queues[queue] = QUEUES[queue]
         self.world.coming.setdefault(queue, 0)
         self.tell(ev.QueueSeen(queue=queue, model=QUEUES[queue]))
 
-    @rule(queue=st.sampled_from(sorted(QUEUES)))
-    def queue_goes(self, queue: str) -> None:
-        self.world.queues.pop(queue, None)
-        self.world.coming.pop(queue, None)
-        self.tell(ev.QueueGone(queue=queue))
-
-    @rule(models=MODELS)
-    def models_change(self, models: frozenset[str]) -> None:
-        self.world.models = models
-        self.tell(ev.ModelsKnown(models=models))
+    @rule(
+        queue=st.sampled_from(sorted(QUEUES)),
+        models=MODELS,
+        what=st.sampled_from(["see", "see", "gone", "models"]),
+    )
+    def queues_change(self, queue: str, models: frozenset[str], what: str) -> None:
+        if what == "see":
+            self.see(queue)
+        elif what == "gone":
+            self.world.queues.pop(queue, None)
+            self.world.coming.pop(queue, None)
+            self.tell(ev.QueueGone(queue=queue))
+        else:
+            self.world.models = models
+            self.tell(ev.ModelsKnown(models=models))
 
     def _queue_to_come(self, data: Any) -> str:
         queue: str = one_of(data, sorted(queue for queue, count in self.world.coming.items() if count))
@@ -101,7 +107,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.tell(ev.PullLapsed(queue=queue, count=count) if lapses else ev.RequestRefused(queue=queue))
 
     @precondition(lambda self: any(self.world.coming.values()))
-    @rule(data=DATA, count=st.integers(1, 4))
+    @rule(data=DATA, count=st.integers(1, 8))
     def requests_arrive(self, data: Any, count: int) -> None:
         for _ in range(count):
             if any(self.world.coming.values()):
@@ -113,17 +119,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         if request_id in self.world.held:
             request_id = f"r{self.number + 1}"
         self.number = max(self.number, int(request_id[1:]))
-        late_s = data.draw(st.sampled_from([None, None, None, -1.0, 0.0, 3.0, 8.0]), label="late")
+        late_s = data.draw(st.sampled_from([None, None, None, None, 8.0, 3.0, 0.0]), label="late")
         arrived = ev.RequestArrived(
             request_id=request_id,
             queue=queue,
             model=QUEUES[queue] or "m",
-            priority=one_of(data, [Priority.NORMAL, Priority.NORMAL, Priority.REALTIME]),
+            priority=one_of(data, [Priority.NORMAL, Priority.NORMAL, Priority.NORMAL, Priority.HIGH]),
             tenant=one_of(data, ["t", "t", "other"]),
-            sampling=one_of(data, [GREEDY, GREEDY, Sampling(temperature=0.5)]),
-            prompt_tokens=one_of(data, [1, 5, 5, 6]),
+            sampling=one_of(data, [GREEDY, GREEDY, GREEDY, Sampling(temperature=0.5)]),
+            prompt_tokens=one_of(data, [5, 5, 5, 5, 6, 1]),
             max_tokens=4,
-            generated=one_of(data, [0, 0, 0, 1, 4]),
+            generated=one_of(data, [0, 0, 0, 0, 1, 4]),
             arrived_s=self.world.now - data.draw(st.integers(0, 3)),
             deadline_s=None if late_s is None else self.world.now + late_s,
         )
@@ -167,22 +173,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         if event is not None and again:
             self.tell(event)
 
-    @rule(number=st.integers(0, 60), first=st.integers(0, 4))
-    def a_stray_frame_comes(self, number: int, first: int) -> None:
-        known = self.world.running(number)
-        if known is None or known.made != first:
-            self.tell(ev.Progressed(assignment=number, tokens=chunk(first)))
-
     @precondition(lambda self: self._live())
-    @rule(data=DATA, how=st.sampled_from(["completed", "completed", "failed", "stopped"]))
+    @rule(data=DATA, how=st.sampled_from(ENDS))
     def an_entry_ends(self, data: Any, how: str) -> None:
         lane, number = one_of(data, self._live())
         del lane.live[number]
         self._entry_ends(number, how)
 
-    @rule(number=st.integers(0, 60), how=st.sampled_from(["completed", "failed", "stopped"]))
-    def a_stray_end_comes(self, number: int, how: str) -> None:
-        if self.world.running(number) is None:
+    @rule(number=st.integers(0, 60), first=st.integers(0, 4), how=st.sampled_from(["tokens", *ENDS]))
+    def a_stray_word_comes(self, number: int, first: int, how: str) -> None:
+        known = self.world.running(number)
+        if how == "tokens" and (known is None or known.made != first):
+            self.tell(ev.Progressed(assignment=number, tokens=chunk(first)))
+        elif how != "tokens" and known is None:
             self._entry_ends(number, how)
 
     def _entry_ends(self, number: int, how: str) -> None:

@@ -9,7 +9,7 @@ from headrace.router.core import commands as cmd
 from headrace.router.core import events as ev
 from headrace.router.core.scheduler import Scheduler, SchedulerSettings
 
-SETTINGS = SchedulerSettings(max_held=14, lookahead=2, max_attempts=3, remembered_cancels=3)
+SETTINGS = SchedulerSettings(max_held=20, lookahead=2, max_attempts=3, remembered_cancels=3)
 
 
 @dataclass

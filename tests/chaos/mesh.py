@@ -1,0 +1,218 @@
+"""The mesh under test: every process a real one, started, hit and started again by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from headrace.client.client import HeadraceClient
+from headrace.contract.errors import HeadraceError
+from headrace.runtime.child_process import tied_to_parent
+from headrace.runtime.nats_server import EmbeddedNats
+from headrace.runtime.settings import NatsSettings
+from tests.chaos.schedule import GATEWAYS, NATS, ROUTERS, VICTIMS, WORKERS, kind_of
+
+READY_S = 60.0
+"""For the slowest start there is: the real model's, on a loaded machine."""
+DRAIN_GRACE_S = 5.0
+"""What each process is given to drain."""
+STOP_S = 4 * DRAIN_GRACE_S
+"""A process that has not ended so long after SIGTERM does not end: grace, last words, last calls, a slow machine."""
+
+SETTINGS = {
+    "HEADRACE_ROUTER_ACK_WAIT_S": "2",
+    "HEADRACE_ROUTER_WORKER_TIMEOUT_S": "2",
+    "HEADRACE_ROUTER_DRAIN_GRACE_S": str(DRAIN_GRACE_S),
+    "HEADRACE_GATEWAY_DRAIN_GRACE_S": str(DRAIN_GRACE_S),
+    "HEADRACE_WORKER_DRAIN_GRACE_S": str(DRAIN_GRACE_S),
+    "HEADRACE_LOG_FORMAT": "json",
+}
+"""Times that decide how soon a loss is noticed, short as an operator in a hurry would set them; defaults otherwise."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Life:
+    """One life of a process."""
+
+    name: str
+    number: int
+    process: asyncio.subprocess.Process
+    began_s: float
+    ending: bool = False
+    """Whether its end was asked for."""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+class Mesh:
+    """Two routers, two gateways, workers and a nats-server. An async context manager; leaves no process behind.
+
+    Logs go to `folder`, one file per name; the processes' temporary files to `folder/tmp`.
+    """
+
+    def __init__(self, folder: Path, *, models: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.ports = _free_ports(len(VICTIMS))
+        self.lives: dict[str, Life] = {}
+        self.problems: list[str] = []
+        """Ends that nobody asked for, and exit codes that are none."""
+        self._counts = dict.fromkeys(VICTIMS, 0)
+        self._watches: set[asyncio.Task[None]] = set()
+        self._nats = self._new_nats()
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(parents=True)
+        self._environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("HEADRACE_")},
+            "TMPDIR": str(self.temporary),
+            "HEADRACE_NATS_URL": self.nats_url,
+            "HEADRACE_MODELS": str(models),
+            **SETTINGS,
+            **environment,
+        }
+
+    @property
+    def nats_url(self) -> str:
+        return f"nats://127.0.0.1:{self.ports[NATS]}"
+
+    def address(self, gateway: str) -> str:
+        return f"127.0.0.1:{self.ports[gateway]}"
+
+    async def __aenter__(self) -> Self:
+        try:
+            for name in (NATS, *ROUTERS, *GATEWAYS, *WORKERS):
+                await self.start(name)
+            await self.ready(len(WORKERS))
+        except BaseException:
+            self.kill_all()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.kill_all()
+        self._nats.release()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+
+    async def start(self, name: str) -> None:
+        """Starts a process; `ready` says when the mesh serves."""
+        self._counts[name] += 1
+        argv, own = self._command(name)
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *argv, env={**self._environment, **own}, stdout=log, stderr=log, start_new_session=True
+            )
+        life = self.lives[name] = Life(
+            name=name, number=self._counts[name], process=process, began_s=time.monotonic()
+        )
+        watch = asyncio.create_task(self._watch(life), name=f"watch {name}")
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+
+    def _command(self, name: str) -> tuple[list[str], dict[str, str]]:
+        if name == NATS:
+            self._nats.release()
+            self._nats = self._new_nats()
+            return self._nats.prepare(), {}
+        match kind := kind_of(name):
+            case "worker":
+                own = {"HEADRACE_WORKER_ROUTER": f"127.0.0.1:{self.ports[_router_of(name)]}"}
+            case _:
+                own = {f"HEADRACE_{kind.upper()}_PORT": str(self.ports[name])}
+        return tied_to_parent([sys.executable, "-m", "headrace.cli", kind]), own
+
+    def _new_nats(self) -> EmbeddedNats:
+        return EmbeddedNats(NatsSettings(port=self.ports[NATS], store_dir=self.folder / "nats"))
+
+    async def _watch(self, life: Life) -> None:
+        """A process that ends by itself is told of, and started again as a supervisor would."""
+        code = await life.process.wait()
+        if life.ending or self.lives.get(life.name) is not life:
+            return
+        self.problems.append(f"{life.name} (life {life.number}) ended by itself with exit code {code}")
+        await asyncio.sleep(0.5)
+        await self.start(life.name)
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL, and the end."""
+        life = self.lives[name]
+        life.ending = True
+        if life.process.returncode is None:
+            life.process.kill()
+        await life.process.wait()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        life = self.lives[name]
+        if life.process.returncode is None:
+            life.process.send_signal(number)
+
+    async def drain(self, name: str) -> float:
+        """SIGTERM, and the end; gives how long it took. Whatever exit code is not 0 is a problem."""
+        life = self.lives[name]
+        life.ending = True
+        began_s = time.monotonic()
+        self.signal(name, signal.SIGTERM)
+        try:
+            code = await asyncio.wait_for(life.process.wait(), STOP_S)
+        except TimeoutError:
+            self.problems.append(f"{name} (life {life.number}) did not end within {STOP_S:g} s of SIGTERM")
+            await self.kill(name)
+        else:
+            if code and not (name == NATS and code == 1):  # nats-server ends with 1 on SIGTERM
+                self.problems.append(f"{name} (life {life.number}) ended with exit code {code} on SIGTERM")
+        return time.monotonic() - began_s
+
+    def kill_all(self) -> None:
+        for life in self.lives.values():
+            life.ending = True
+            if life.process.returncode is None:
+                life.process.kill()
+
+    async def ready(self, workers: int) -> None:
+        """Returns when both gateways list the lanes of so many workers."""
+        async with asyncio.timeout(READY_S):
+            lanes = int(self._environment.get("HEADRACE_WORKER_LANES", "1")) * workers
+            for gateway in GATEWAYS:
+                async with HeadraceClient(self.address(gateway)) as client:
+                    while True:
+                        try:
+                            if sum(model.lanes for model in await client.models()) >= lanes:
+                                break
+                        except HeadraceError:
+                            pass
+                        await asyncio.sleep(0.1)  # a start of processes has no event to wait for
+
+
+def _router_of(worker: str) -> str:
+    """Two workers at the first router, the others at the second: a spare one beside, and one elsewhere."""
+    return ROUTERS[0] if WORKERS.index(worker) < 2 else ROUTERS[1]
+
+
+def _free_ports(count: int) -> dict[str, int]:
+    """Below the range that the kernel takes client ports from: a client that dials a dead server's port there may get
+    that very port as its own, and be connected to itself.
+    """
+    ports: dict[str, int] = {}
+    names = iter(VICTIMS)
+    while len(ports) < count:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in ports.values():
+            ports[next(names)] = port
+    return ports

@@ -1,0 +1,204 @@
+"""Values of the contract, for property tests. Times are multiples of 1/8 s, so that they are exact as floats."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from headrace.contract.client_wire import Accepted
+from headrace.contract.deliver import Delivery, DeliveryMessage, GatewayJoin, HeldStream, Model, ModelLoad
+from headrace.contract.ids import derived_request_id
+from headrace.contract.queue_wire import DeadLetter
+from headrace.contract.requests import ChatMessage, Request
+from headrace.contract.values import (
+    Failure,
+    FinishReason,
+    Outcome,
+    OutcomeKind,
+    Priority,
+    QueuePosition,
+    Sampling,
+    Task,
+    TokenChunk,
+    TraceContext,
+    Usage,
+)
+from headrace.contract.work import (
+    BatchEnded,
+    BatchEntry,
+    Device,
+    EntryEnd,
+    EntryProgress,
+    RouterMessage,
+    ServedModel,
+    StartBatch,
+    WorkerJoin,
+    WorkerMessage,
+)
+
+TEXTS = st.text(max_size=12)
+NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+UINT32 = st.integers(0, 2**32 - 1)
+UINT64 = st.integers(0, 2**64 - 1)
+SECONDS = st.integers(0, 2**36).map(lambda eighths: eighths / 8)
+MILLIONTHS = st.integers(0, 1_000_000).map(lambda millionths: millionths / 1_000_000)
+IDS = st.builds(derived_request_id, st.just("S"), UINT32, st.integers(0, 2**48 - 1))
+TOKEN_IDS = st.lists(UINT32, max_size=5).map(tuple)
+
+
+def tuples[T](values: st.SearchStrategy[T]) -> st.SearchStrategy[tuple[T, ...]]:
+    return st.lists(values, max_size=3).map(tuple)
+
+
+SAMPLINGS = st.builds(
+    Sampling,
+    temperature=MILLIONTHS.map(lambda value: round(2 * value, 6)),
+    top_k=UINT32,
+    top_p=MILLIONTHS,
+    repetition_penalty=MILLIONTHS.map(lambda value: round(0.5 + 1.5 * value, 6)),
+    ignore_end=st.booleans(),
+)
+CHUNKS = st.builds(TokenChunk, first_index=UINT32, token_ids=TOKEN_IDS, text=TEXTS)
+FAILURES = st.builds(Failure, code=TEXTS, message=TEXTS, field=TEXTS, retry_after_s=SECONDS)
+TRACES = st.builds(TraceContext, traceparent=TEXTS, tracestate=TEXTS)
+POSITIONS = st.builds(QueuePosition, ahead=UINT32, estimated_wait_s=st.none() | SECONDS)
+USAGES = st.builds(
+    Usage,
+    prompt_tokens=UINT32,
+    output_tokens=st.integers(1, 9),
+    queue_s=SECONDS,
+    first_token_s=SECONDS,
+    total_s=SECONDS,
+    attempts=UINT32,
+) | st.builds(Usage, prompt_tokens=UINT32, queue_s=SECONDS, total_s=SECONDS, attempts=UINT32)
+OUTCOMES = st.builds(
+    Outcome,
+    request_id=TEXTS,
+    kind=st.sampled_from(OutcomeKind),
+    model=TEXTS,
+    usage=USAGES,
+    finish_reason=st.none() | st.sampled_from(FinishReason),
+    failure=st.none() | FAILURES,
+    text=TEXTS,
+    token_ids=TOKEN_IDS,
+)
+REQUESTS = st.builds(
+    Request,
+    id=IDS,
+    tenant=NAMES,
+    model=NAMES,
+    priority=st.sampled_from(Priority),
+    prompt=TEXTS,
+    messages=tuples(st.builds(ChatMessage, role=TEXTS, content=TEXTS)),
+    sampling=SAMPLINGS,
+    max_tokens=UINT32,
+    stop=tuples(TEXTS),
+    deadline_s=st.none() | SECONDS,
+    reply_to=TEXTS,
+    gateway=TEXTS,
+    task=st.sampled_from(Task),
+)
+MODELS = st.builds(
+    Model, name=TEXTS, version=TEXTS, task=st.sampled_from(Task), context_length=UINT32, lanes=UINT32
+)
+ACCEPTED = st.builds(Accepted, request_id=TEXTS, position=POSITIONS)
+DEAD_LETTERS = st.builds(
+    DeadLetter,
+    request_id=TEXTS,
+    subject=TEXTS,
+    headers=st.dictionaries(TEXTS, TEXTS, max_size=3),
+    body=st.binary(max_size=12),
+    failure=FAILURES,
+    attempts=UINT32,
+    time_s=SECONDS,
+    trace=TRACES,
+)
+
+# Work.
+
+DEVICES = st.builds(
+    Device,
+    kind=TEXTS,
+    index=UINT32,
+    name=TEXTS,
+    cores=UINT32,
+    memory_bytes=UINT64,
+    compute_types=tuples(TEXTS),
+)
+JOINS = st.builds(
+    WorkerJoin,
+    worker_id=TEXTS,
+    name=TEXTS,
+    version=TEXTS,
+    device=DEVICES,
+    lanes=UINT32,
+    max_batch=UINT32,
+    models=tuples(st.builds(ServedModel, name=TEXTS, version=TEXTS, compute_type=TEXTS)),
+    labels=st.dictionaries(TEXTS, TEXTS, max_size=3),
+)
+ENDS = st.builds(
+    EntryEnd,
+    finish_reason=st.none() | st.sampled_from(FinishReason),
+    failure=st.none() | FAILURES,
+    cancelled=st.booleans(),
+)
+WORKER_MESSAGES = st.builds(
+    WorkerMessage,
+    join=st.none() | JOINS,
+    progress=tuples(
+        st.builds(EntryProgress, assignment=UINT64, tokens=st.none() | CHUNKS, end=st.none() | ENDS)
+    ),
+    ended=tuples(st.builds(BatchEnded, batch=UINT64, lane=UINT32)),
+    draining=st.booleans(),
+)
+ENTRIES = st.builds(
+    BatchEntry,
+    assignment=UINT64,
+    request_id=TEXTS,
+    attempt=UINT32,
+    prompt=TOKEN_IDS,
+    generated=TOKEN_IDS,
+    max_tokens=UINT32,
+    stop=tuples(TEXTS),
+    trace=TRACES,
+)
+ROUTER_MESSAGES = st.builds(
+    RouterMessage,
+    welcome=TEXTS,
+    start=tuples(
+        st.builds(
+            StartBatch, batch=UINT64, lane=UINT32, model=TEXTS, sampling=SAMPLINGS, entries=tuples(ENTRIES)
+        )
+    ),
+    cancel=tuples(UINT64),
+    draining=st.booleans(),
+)
+
+# Deliver.
+
+GATEWAY_JOINS = st.builds(
+    GatewayJoin,
+    gateway_id=TEXTS,
+    held=tuples(st.builds(HeldStream, request_id=TEXTS, tenant=TEXTS, token_ids=TOKEN_IDS, text=TEXTS)),
+)
+LOADS = st.builds(
+    ModelLoad,
+    model=MODELS,
+    waiting=tuples(UINT32),
+    seconds_per_request=st.floats(0, 1e6, width=32),
+    free_lanes=UINT32,
+)
+DELIVERY_MESSAGES = st.builds(
+    DeliveryMessage,
+    welcome=TEXTS,
+    catalogue=st.none() | tuples(LOADS),
+    deliveries=tuples(
+        st.builds(
+            Delivery,
+            request_id=TEXTS,
+            tokens=st.none() | CHUNKS,
+            finished=st.none() | OUTCOMES,
+            queued=st.none() | POSITIONS,
+        )
+    ),
+    draining=st.booleans(),
+)
