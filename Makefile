@@ -5,21 +5,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.headrace-ready
 STUBS := protos/headrace/v1
+CODE := protos router services tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check stubs bench prove clean model
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install Headrace with its development tools
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Headrace needs Python 3.11 or newer; set PYTHON=python3.x to choose one"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "No virtual environment can be made; on Debian: apt install python3-venv"; exit 1; }
+	@echo "Installing Headrace and its development tools into $(VENV); this takes a minute, once"
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
 model: $(STAMP) ## Pull the demo's model, if it is not there
@@ -32,20 +35,20 @@ test: $(STAMP) model ## Run the tests: real nats-server, real gRPC, real model
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP) ## Format, lint, strict types, import rules, proto lint, stub drift
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
+	$(BIN)/python -m pip check
 	@$(MAKE) --no-print-directory drift
 
 .PHONY: drift
 drift: $(STAMP)
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && $(call generate,$$made) \
-		&& for file in "$$made"/headrace/v1/*; do \
-			cmp -s "$$file" "$(STUBS)/$$(basename "$$file")" \
-				|| { echo "$$(basename "$$file") does not follow from the protos: run 'make stubs'"; exit 1; }; \
-		done && echo "stubs follow from the protos"
+		&& diff -rq -x '*.proto' -x '__*' "$$made/headrace/v1" $(STUBS) \
+		|| { echo "The stubs do not follow from the protos: run 'make stubs'"; exit 1; }
+	@echo "The stubs follow from the protos"
 
 stubs: $(STAMP) ## Generate the stubs anew, after a change in protos/
 	$(call generate,protos)
@@ -63,6 +66,9 @@ bench: $(STAMP) model ## Run the benchmark; figures go to out/
 
 prove: $(STAMP) model ## Measure the README's claims on this machine, against what is required
 	$(BIN)/python -m tests.prove.prove $(ARGS)
+
+prove-%: $(STAMP) model ## Measure one part of them
+	$(BIN)/python -m tests.prove.prove --part $*
 
 clean: ## Remove the virtual environment and all that tools left
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,7 +10,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import uvloop
 from rich.console import Console
 
 from headrace.models.pull import pull
@@ -22,8 +21,6 @@ from tests.chaos.run import Options, Run
 def main() -> int:
     """0 where every promise was kept."""
     given = _parse()
-    # Processes are started while gRPC's threads run; its handlers around a fork cannot, and would say so each time.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     console = Console(soft_wrap=True)
     models = None
     if given.model != "fake":
@@ -36,13 +33,14 @@ def main() -> int:
         clients=given.clients if given.model == "fake" else min(given.clients, 10),
         model=given.model,
         models=models,
+        slowest=given.slowest,
     )
     folder = (given.folder / f"seed-{given.seed}").absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     run = Run(options, folder, lambda line: print(line, flush=True))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report = runner.run(run.run())
+    # Not on uvloop: it forks with handlers, and gRPC's crash the child now and then.
+    report = asyncio.run(run.run())
     show(report, console)
     (folder / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
     broken = sum(report.violations.values())
@@ -59,6 +57,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=4.0, metavar="S", help="mean time between two blows")
     parser.add_argument("--clients", type=int, default=28, help="at once")
     parser.add_argument("--model", default="fake", help="fake, or smollm2")
+    parser.add_argument("--slowest", type=int, default=0, metavar="N", help="timelines of the longest stalls")
     parser.add_argument("--folder", type=Path, default=Path("out/chaos"), help="for logs and report")
     return parser.parse_args()
 

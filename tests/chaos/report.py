@@ -110,7 +110,8 @@ def show(report: Report, console: Console) -> None:
     stalls = Table("after", "blows", "streams", "stalled", "p50 s", "p99 s", "max s")
     for after in report.stalls:
         figures = (f"{value:.2f}" for value in (after.p50_s, after.p99_s, after.most_s))
-        stalls.add_row(after.kind, str(after.blows), str(after.streams), str(after.stalled), *figures)
+        kind = f"{after.kind}, alone" if after.lone else after.kind
+        stalls.add_row(kind, str(after.blows), str(after.streams), str(after.stalled), *figures)
     console.print(stalls)
     sizes = Table("process", "life", "age s", "MiB then", "now", "most", "files then", "now", "most")
     for size in report.sizes:

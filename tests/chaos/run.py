@@ -28,6 +28,7 @@ from tests.chaos.oracle import Oracle, fake_continuation, measured_continuation
 from tests.chaos.report import Report, make_report
 from tests.chaos.schedule import GATEWAYS, NATS, ROUTERS, WORKERS, draw_schedule
 from tests.chaos.seen import Seen
+from tests.chaos.stalls import longest_pauses
 from tests.chaos.timeline import timeline
 
 MIX = (
@@ -64,6 +65,8 @@ class Options:
     models: Path | None = None
     """The store that has the real model."""
     step_s: float = 0.03
+    slowest: int = 0
+    """Of how many of the streams that stood still longest the timelines are told."""
 
     @property
     def command(self) -> str:
@@ -202,23 +205,31 @@ class Run:
             )
 
     async def _end(self, mesh: Mesh) -> None:
-        """Everything drains: the workers' and gateways' peers first would be unkind."""
+        """Everything drains, whoever is asked before those that ask."""
         for names in (GATEWAYS, WORKERS, ROUTERS, (NATS,)):
             await asyncio.gather(*(mesh.drain(name) for name in names))
 
     def _notes(self, violations: Sequence[Violation], blows: Blows) -> list[str]:
+        notes = [
+            f"\nstood still for {pause_s:.2f} s: {seen.asked.name}, {seen.asked.priority}\n"
+            + self._timeline(seen, blows)
+            for pause_s, seen in longest_pauses(self._seen, self._options.slowest)
+        ]
         if not violations:
-            return []
-        notes = [f"replay: {self._options.command}", *(str(violation) for violation in violations[:30])]
+            return notes
+        notes += [f"replay: {self._options.command}", *(str(violation) for violation in violations[:30])]
         shown = itertools.islice((v for v in violations if v.seen is not None), TOLD)
         for violation in shown:
             assert violation.seen is not None
             asked = violation.seen.asked
             notes.append(
                 f"\n{violation}\n  request {asked.request_id}, {asked.way.value}, {asked.max_tokens} tokens\n"
-                + timeline(violation.seen, blows.struck, self._folder, self._offset_s, self._start_s)
+                + self._timeline(violation.seen, blows)
             )
         return notes
+
+    def _timeline(self, seen: Seen, blows: Blows) -> str:
+        return timeline(seen, blows.struck, self._folder, self._offset_s, self._start_s)
 
 
 REAL_PROMPTS = Prompts(

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tests.chaos.asked import Way
 from tests.chaos.blows import Struck
@@ -17,11 +18,17 @@ REACH_S = 3.0
 """Pauses that begin so long after a blow are another's: a loss may be noticed that late."""
 
 
+LONE_S = 4.0
+"""A blow is alone where no other process is hit, or back since, less than that before or after it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stalls:
     """Of one kind of blow, over all streams that ran when one fell."""
 
     kind: str
+    lone: bool
+    """Whether only blows count that were alone: what one loss costs. Else other losses prolong the pauses."""
     blows: int
     streams: int
     stalled: int
@@ -32,7 +39,22 @@ class Stalls:
 
 
 def stalls_by_kind(struck: Sequence[Struck], all_seen: Sequence[Seen]) -> list[Stalls]:
-    """Longest pause between two arrivals that a blow fell into, or that began soon after it."""
+    """Longest pause between two arrivals that a blow fell into, or that began soon after it: of all, then of lone ones."""
+    return [*_by_kind(struck, all_seen, lone=False), *_by_kind(_alone(struck), all_seen, lone=True)]
+
+
+def _alone(struck: Sequence[Struck]) -> list[Struck]:
+    return [
+        hit
+        for hit in struck
+        if all(
+            other is hit or other.began_s > hit.began_s + LONE_S or other.back_s + LONE_S < hit.began_s
+            for other in struck
+        )
+    ]
+
+
+def _by_kind(struck: Sequence[Struck], all_seen: Sequence[Seen], *, lone: bool) -> list[Stalls]:
     readers = [seen for seen in all_seen if len(seen.arrived_s) > 1 and seen.asked.way is not Way.SLOW]
     pauses: dict[str, list[float]] = defaultdict(list)
     blows: dict[str, int] = defaultdict(int)
@@ -42,7 +64,17 @@ def stalls_by_kind(struck: Sequence[Struck], all_seen: Sequence[Seen]) -> list[S
             times = seen.arrived_s
             if times[0] <= hit.began_s < times[-1]:
                 pauses[hit.blow.kind].append(_longest(times, hit.began_s))
-    return [_stalls(kind, blows[kind], pauses[kind]) for kind in sorted(blows)]
+    return [_stalls(kind, blows[kind], pauses[kind], lone=lone) for kind in sorted(blows)]
+
+
+def longest_pauses(all_seen: Sequence[Seen], count: int) -> list[tuple[float, Seen]]:
+    """The streams with the longest pauses between two arrivals."""
+    found = [
+        (max(later - earlier for earlier, later in pairwise(seen.arrived_s)), seen)
+        for seen in all_seen
+        if len(seen.arrived_s) > 1 and seen.asked.way is not Way.SLOW
+    ]
+    return sorted(found, key=lambda one: -one[0])[:count]
 
 
 def _longest(times: Sequence[float], hit_s: float) -> float:
@@ -55,10 +87,11 @@ def _longest(times: Sequence[float], hit_s: float) -> float:
     return longest
 
 
-def _stalls(kind: str, blows: int, pauses: Sequence[float]) -> Stalls:
+def _stalls(kind: str, blows: int, pauses: Sequence[float], *, lone: bool) -> Stalls:
     stalled = sorted(pause for pause in pauses if pause >= STALLED_S)
     return Stalls(
         kind=kind,
+        lone=lone,
         blows=blows,
         streams=len(pauses),
         stalled=len(stalled),

@@ -197,7 +197,7 @@ def test_a_child_that_cannot_start_stops_everything(fake_store: Path, tmp_path: 
 
 def test_a_nats_server_that_is_there_is_used(fake_store: Path, tmp_path: Path, mesh: Running) -> None:
     """With a NATS URL none is started, and the block says that it is not ours."""
-    url = re.search(r"NATS +(\S+)", mesh.output)
+    url = re.search(r"NATS +(nats://\S+)", mesh.output)
     assert url is not None
     with Running.up(fake_store, tmp_path, "--nats-url", url[1], "--workers", "2") as second:
         second.wait_for("Ctrl-C drains")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeVar
+
 from hypothesis import strategies as st
 
 from headrace.contract.client_wire import Accepted
@@ -35,17 +38,19 @@ from headrace.contract.work import (
     WorkerMessage,
 )
 
+_T = TypeVar("_T")
+
 TEXTS = st.text(max_size=12)
-NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+NAMES = st.text("aZ0_-", min_size=1, max_size=64)
 UINT32 = st.integers(0, 2**32 - 1)
 UINT64 = st.integers(0, 2**64 - 1)
-SECONDS = st.integers(0, 2**36).map(lambda eighths: eighths / 8)
+SECONDS = st.integers(0, 2**32).map(lambda eighths: eighths / 8)
 MILLIONTHS = st.integers(0, 1_000_000).map(lambda millionths: millionths / 1_000_000)
 IDS = st.builds(derived_request_id, st.just("S"), UINT32, st.integers(0, 2**48 - 1))
 TOKEN_IDS = st.lists(UINT32, max_size=5).map(tuple)
 
 
-def tuples[T](values: st.SearchStrategy[T]) -> st.SearchStrategy[tuple[T, ...]]:
+def tuples(values: st.SearchStrategy[_T]) -> st.SearchStrategy[tuple[_T, ...]]:
     return st.lists(values, max_size=3).map(tuple)
 
 
@@ -81,6 +86,7 @@ OUTCOMES = st.builds(
     text=TEXTS,
     token_ids=TOKEN_IDS,
 )
+STREAM_ENDS = OUTCOMES.map(lambda outcome: replace(outcome, text="", token_ids=()))
 REQUESTS = st.builds(
     Request,
     id=IDS,
@@ -196,7 +202,7 @@ DELIVERY_MESSAGES = st.builds(
             Delivery,
             request_id=TEXTS,
             tokens=st.none() | CHUNKS,
-            finished=st.none() | OUTCOMES,
+            finished=st.none() | STREAM_ENDS,
             queued=st.none() | POSITIONS,
         )
     ),

@@ -21,8 +21,8 @@ _KEPT = ("HEADRACE_MODELS", "HEADRACE_PYPI_INDEX", "HEADRACE_WORKER_DEVICE", "HE
 _START_LIMIT_S = 120.0
 """For a mesh of one small model on one machine; it takes seconds. Without a limit a build could hang here."""
 
-GRPC_QUESTION = "What is the capital of France, and what is it known for?"
-EVENT_QUESTION = "Why do leaves turn yellow in autumn? Answer in two sentences."
+GRPC_QUESTION = "Why is the sky blue? Answer in two sentences."
+EVENT_QUESTION = "What is the capital of France?"
 
 
 def demo(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,7 +28,9 @@ from headrace.cli.failures import FAILED, say_error
 from headrace.cli.options import AddressOption, TenantOption
 
 if TYPE_CHECKING:
-    from headrace.client.client import HeadraceClient
+    from collections.abc import Callable
+
+    from headrace.client.client import Event, HeadraceClient
     from headrace.client.request import Ask
 
 
@@ -69,59 +73,54 @@ def generate(
     )
     from headrace.cli.gateway_call import call_gateway
 
-    run = _as_json if as_json else _in_terminal
-    completed = call_gateway(address, lambda client: run(client, model, ask, quiet))
+    run = _as_json if as_json else partial(_in_terminal, quiet=quiet)
+    completed = call_gateway(address, lambda client: run(client, model, ask))
     if not completed:
         say_error("the request was cancelled")
         raise typer.Exit(FAILED)
 
 
-async def _in_terminal(client: HeadraceClient, model: str | None, ask: Ask, quiet: bool) -> bool:
-    """Whether it ran to its end; it may have been cancelled elsewhere."""
-    from contextlib import aclosing
-
+async def _in_terminal(client: HeadraceClient, model: str | None, ask: Ask, *, quiet: bool) -> bool:
     from rich.console import Console
 
-    from headrace.cli.gateway_call import choose_model
     from headrace.cli.stream_view import StreamView
-    from headrace.contract.errors import Unavailable
-    from headrace.contract.values import Outcome, OutcomeKind
 
-    kind = None
     with StreamView(sys.stdout, Console(stderr=True), quiet=quiet) as view:
-        name = await choose_model(client, model)
-        try:
-            async with aclosing(client.generate(model=name, **ask)) as events:
-                async for event in events:
-                    view.show(event)
-                    if isinstance(event, Outcome):
-                        kind = event.kind
-        except Unavailable as error:
-            if error.what != "gateway" or not view.request_id:
-                raise
-            raise Unavailable(
-                "the gateway went away",
-                f"`headrace result --wait 60 {view.request_id}` gives the answer once there is one",
-            ) from error
-    return kind is OutcomeKind.COMPLETED
+        return await _stream(client, model, ask, view.show)
 
 
-async def _as_json(client: HeadraceClient, model: str | None, ask: Ask, quiet: bool) -> bool:
-    from contextlib import aclosing
-
+async def _as_json(client: HeadraceClient, model: str | None, ask: Ask) -> bool:
     from headrace.cli.event_json import error_json, event_json
-    from headrace.cli.gateway_call import choose_model
     from headrace.contract.errors import HeadraceError
-    from headrace.contract.values import Outcome, OutcomeKind
 
-    kind = None
     try:
-        async with aclosing(client.generate(model=await choose_model(client, model), **ask)) as events:
-            async for event in events:
-                print(event_json(event), flush=True)
-                if isinstance(event, Outcome):
-                    kind = event.kind
+        return await _stream(client, model, ask, lambda event: print(event_json(event), flush=True))
     except HeadraceError as error:
         print(error_json(error), flush=True)
         raise
+
+
+async def _stream(client: HeadraceClient, model: str | None, ask: Ask, show: Callable[[Event], None]) -> bool:
+    """Whether the request ran to its end; somebody else may have cancelled it."""
+    from headrace.cli.gateway_call import choose_model
+    from headrace.contract.client_wire import Accepted
+    from headrace.contract.errors import Unavailable
+    from headrace.contract.values import Outcome, OutcomeKind
+
+    kind, request_id = None, ""
+    try:
+        async with aclosing(client.generate(model=await choose_model(client, model), **ask)) as events:
+            async for event in events:
+                show(event)
+                if isinstance(event, Accepted):
+                    request_id = event.request_id
+                elif isinstance(event, Outcome):
+                    kind = event.kind
+    except Unavailable as error:
+        if error.what != "gateway" or not request_id:
+            raise
+        raise Unavailable(
+            "the gateway went away",
+            f"`headrace result --wait 60 {request_id}` gives the answer once there is one",
+        ) from error
     return kind is OutcomeKind.COMPLETED

@@ -125,6 +125,7 @@ class World:
         assert start.batch not in self.batches
         self.batches.add(start.batch)
         group = [self.held[assignment.request_id] for assignment in start.assignments]
+        self._goes_first(group)
         self._may_decode_together(start, group)
         lane = hands.lanes[start.lane] = Lane(start)
         for assignment, known in zip(start.assignments, group, strict=True):
@@ -136,6 +137,13 @@ class World:
             self.owners[assignment.number] = assignment.request_id
             known.state, known.assignment = "running", assignment.number
             lane.live[assignment.number] = known.made
+
+    def _goes_first(self, group: list[Known]) -> None:
+        head = min(_place(known) for known in group)
+        free = [hands for hands in self.workers.values() if None in hands.lanes]
+        for known in self.held.values():
+            if known.state == "waiting" and _place(known) < head:
+                assert not any(hands.serves(known.arrived.model) for hands in free)
 
     def _may_decode_together(self, start: cmd.Start, group: list[Known]) -> None:
         keys = {
@@ -208,3 +216,7 @@ class World:
             assert min(deadlines) > self.now
             assert self.timer is not None
             assert self.timer <= min(deadlines), "the shell is told when to wake it"
+
+
+def _place(known: Known) -> tuple[int, float, str]:
+    return (known.arrived.priority, known.arrived.arrived_s, known.arrived.request_id)

@@ -1,0 +1,187 @@
+"""Every message type that travels on its own, with the values it carries and the way there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from google.protobuf.message import Message
+from hypothesis import strategies as st
+
+from headrace.contract import client_wire as client
+from headrace.contract import common_wire as common
+from headrace.contract import deliver_wire as deliver
+from headrace.contract import inference_wire as inference
+from headrace.contract import queue_wire as queue
+from headrace.contract import work_wire as work
+from headrace.contract.subjects import CONTENT_TYPE_PROTOBUF, Queue
+from headrace.contract.values import Outcome, OutcomeKind, Priority, Task, TokenChunk
+from headrace.v1 import common_pb2, inference_pb2, queue_pb2, router_pb2
+from tests.contract import strategies as values
+
+AN_ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+QUEUE = Queue(model="m", priority=Priority.NORMAL, tenant="t")
+
+
+@dataclass(frozen=True)
+class Trip:
+    """A message type, the values it carries, and the way there and back."""
+
+    kind: type[Message]
+    values: st.SearchStrategy[Any]
+    encode: Callable[[Any], Message]
+    decode: Callable[[Any], Any]
+
+
+def queued(request: Any) -> queue_pb2.QueuedRequest:
+    return queue_pb2.QueuedRequest.FromString(queue.encode_request(request))
+
+
+def of_queue(message: queue_pb2.QueuedRequest) -> Any:
+    return queue.decode_request(message.SerializeToString(), CONTENT_TYPE_PROTOBUF, QUEUE)
+
+
+def generate_response(event: Any) -> inference_pb2.GenerateResponse:
+    match event:
+        case client.Accepted():
+            return inference.accepted_response(event.request_id, event.position)
+        case TokenChunk():
+            return inference.tokens_response(event)
+        case Outcome():
+            return inference.finished_response(event)
+        case _:
+            return inference.queued_response(event)
+
+
+def token_event(event: Any) -> queue_pb2.TokenEvent:
+    return queue_pb2.TokenEvent.FromString(queue.encode_token_event(AN_ID, event, as_json=False))
+
+
+def of_token_event(message: queue_pb2.TokenEvent) -> Any:
+    if message.WhichOneof("event") == "tokens":
+        return common.decode_chunk(message.tokens)
+    return common.decode_outcome(message.finished)
+
+
+def dead_letter(letter: queue.DeadLetter) -> queue_pb2.DeadLetter:
+    return queue_pb2.DeadLetter.FromString(queue.encode_dead_letter(letter))
+
+
+def of_dead_letter(message: queue_pb2.DeadLetter) -> queue.DeadLetter:
+    return queue.DeadLetter(
+        request_id=message.request_id,
+        subject=message.subject,
+        headers=dict(message.headers),
+        body=message.body,
+        failure=common.decode_failure(message.error),
+        attempts=message.attempts,
+        time_s=common.decode_timestamp(message.time),
+        trace=common.decode_trace(message.trace),
+    )
+
+
+GENERATE_REQUESTS = values.REQUESTS.map(
+    lambda request: replace(request, reply_to="", gateway="", task=Task.GENERATE)
+)
+QUEUED_REQUESTS = values.REQUESTS.map(
+    lambda request: replace(request, model=QUEUE.model, priority=QUEUE.priority, tenant=QUEUE.tenant)
+)
+KEYS = st.tuples(values.NAMES, values.IDS)
+TRIPS = [
+    Trip(
+        inference_pb2.GenerateRequest, GENERATE_REQUESTS, inference.encode_generate, inference.decode_generate
+    ),
+    Trip(
+        inference_pb2.GenerateResponse,
+        values.ACCEPTED | values.POSITIONS | values.CHUNKS | values.STREAM_ENDS,
+        generate_response,
+        client.decode_generate_response,
+    ),
+    Trip(
+        inference_pb2.SubmitRequest,
+        GENERATE_REQUESTS,
+        client.encode_submit,
+        lambda message: inference.decode_generate(message.request),
+    ),
+    Trip(
+        inference_pb2.SubmitResponse,
+        values.ACCEPTED,
+        lambda accepted: inference.submit_response(accepted.request_id, accepted.position),
+        client.decode_submit_response,
+    ),
+    Trip(
+        inference_pb2.GetResultRequest,
+        st.tuples(values.NAMES, values.IDS, values.SECONDS),
+        lambda asked: client.encode_get_result(*asked),
+        lambda message: (*inference.decode_result_key(message), common.decode_duration(message.wait)),
+    ),
+    Trip(
+        inference_pb2.GetResultResponse,
+        values.OUTCOMES,
+        inference.result_response,
+        client.decode_result_response,
+    ),
+    Trip(
+        inference_pb2.CancelRequest,
+        KEYS,
+        lambda key: client.encode_cancel(*key),
+        inference.decode_result_key,
+    ),
+    Trip(
+        inference_pb2.CancelResponse,
+        st.sampled_from(OutcomeKind),
+        inference.cancel_response,
+        client.decode_cancel_response,
+    ),
+    Trip(
+        inference_pb2.ListModelsRequest,
+        st.just(()),
+        lambda _: client.encode_list_models(),
+        lambda _: (),
+    ),
+    Trip(
+        inference_pb2.ListModelsResponse,
+        values.tuples(values.MODELS),
+        inference.models_response,
+        client.decode_models_response,
+    ),
+    Trip(
+        queue_pb2.QueuedRequest,
+        QUEUED_REQUESTS,
+        queued,
+        of_queue,
+    ),
+    Trip(queue_pb2.TokenEvent, values.CHUNKS | values.STREAM_ENDS, token_event, of_token_event),
+    Trip(queue_pb2.DeadLetter, values.DEAD_LETTERS, dead_letter, of_dead_letter),
+    Trip(
+        common_pb2.Outcome,
+        values.OUTCOMES,
+        lambda outcome: common.encode_outcome(outcome, whole=True),
+        common.decode_outcome,
+    ),
+    Trip(
+        router_pb2.WorkerMessage,
+        values.WORKER_MESSAGES,
+        work.encode_worker_message,
+        work.decode_worker_message,
+    ),
+    Trip(
+        router_pb2.RouterMessage,
+        values.ROUTER_MESSAGES,
+        work.encode_router_message,
+        work.decode_router_message,
+    ),
+    Trip(
+        router_pb2.GatewayMessage,
+        values.GATEWAY_JOINS,
+        deliver.encode_gateway_join,
+        deliver.decode_gateway_message,
+    ),
+    Trip(
+        router_pb2.DeliveryMessage,
+        values.DELIVERY_MESSAGES,
+        deliver.encode_delivery_message,
+        deliver.decode_delivery_message,
+    ),
+]
