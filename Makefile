@@ -7,8 +7,11 @@ STAMP := $(VENV)/.headrace-ready
 STUBS := protos/headrace/v1
 CODE := protos router services tests
 
+# Tests and proofs start processes while gRPC runs; its own handling of forks can crash such a child at its start.
+export GRPC_ENABLE_FORK_SUPPORT := 0
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check stubs bench prove clean model
+.PHONY: help setup demo test check stubs bench prove chaos clean model
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +72,9 @@ prove: $(STAMP) model ## Measure the README's claims on this machine, against wh
 
 prove-%: $(STAMP) model ## Measure one part of them
 	$(BIN)/python -m tests.prove.prove --part $*
+
+chaos: $(STAMP) ## Kill processes under load by a seeded schedule, and check that nothing is lost; ARGS="--help"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 clean: ## Remove the virtual environment and all that tools left
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

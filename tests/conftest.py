@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Before gRPC is imported: its handling of forks can crash the processes that tests start, at their start.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
