@@ -10,6 +10,7 @@ from tests.chaos.asked import Way
 from tests.chaos.blows import Struck
 from tests.chaos.durable import Durable
 from tests.chaos.oracle import Expected, Oracle
+from tests.chaos.schedule import Act
 from tests.chaos.seen import Seen, brief
 
 DISTURBED_S = 1.0
@@ -85,7 +86,7 @@ class Checker:
     def _check_durable(self, seen: Seen, durable: Outcome, expected: Expected) -> None:
         asked = seen.asked
         allowed = {OutcomeKind.FAILED} if asked.poison else _KINDS[asked.way]
-        if not seen.accepted or self._cut_off(seen):
+        if not seen.accepted or self._gave_up(seen):
             allowed = allowed | {OutcomeKind.CANCELLED}
         if durable.kind not in allowed:
             self._violate("ended wrongly", brief(durable), seen)
@@ -127,10 +128,16 @@ class Checker:
                 "changed", f"the event said {brief(seen.finished)}, the outcome is {brief(durable)}", seen
             )
 
-    def _cut_off(self, seen: Seen) -> bool:
+    def _gave_up(self, seen: Seen) -> bool:
+        """Whether the client ended a call itself, or a gateway that hung had to think so: that cancels."""
+        lost_patience = any("TimeoutError" in what for _, what in seen.notes)
+        return lost_patience or (bool(seen.broken) and self._cut_off(seen, acts=(Act.HANG,)))
+
+    def _cut_off(self, seen: Seen, acts: Sequence[Act] = tuple(Act)) -> bool:
         """Whether a gateway was hit while it held the call: what became of the stream is then its client's to ask."""
         return any(
             struck.blow.victim.startswith("gateway")
+            and struck.blow.act in acts
             and f"asks {struck.blow.victim}" in {what for _, what in seen.notes}
             and struck.began_s <= (seen.ended_s or struck.began_s)
             and struck.back_s + DISTURBED_S >= seen.began_s

@@ -39,7 +39,10 @@ class Stalls:
 
 
 def stalls_by_kind(struck: Sequence[Struck], all_seen: Sequence[Seen]) -> list[Stalls]:
-    """Longest pause between two arrivals that a blow fell into, or that began soon after it: of all, then of lone ones."""
+    """Longest pause between two arrivals that a blow fell into, or that began soon after it.
+
+    First of all blows, then of the lone ones.
+    """
     return [*_by_kind(struck, all_seen, lone=False), *_by_kind(_alone(struck), all_seen, lone=True)]
 
 

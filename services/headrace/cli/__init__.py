@@ -1,7 +1,8 @@
 """The `headrace` command.
 
 - **command** (`main`): the table of commands; each lives in a file of its own and imports what is heavy when it runs.
-- **options** (`options`, `ask_options`): flags that commands share; **failures** (`failures`): how an error ends a command.
+- **options** (`options`, `ask_options`): flags that commands share.
+- **failures** (`failures`): how an error ends a command.
 - **process** (`processes`): one router, gateway or worker.
 - **mesh** (`up`, `mesh`, `bring_up`): all of them on one machine, planned and then started.
 - **child** (`supervisor`, `child`, `restarts`): a process that is started again when it falls, and stopped in order.

@@ -160,18 +160,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         return [(lane, number) for lane in self.world.lanes() for number in lane.live]
 
     @precondition(lambda self: self._live())
-    @rule(data=DATA, count=st.integers(1, 3), again=st.booleans())
-    def tokens_come(self, data: Any, count: int, again: bool) -> None:
+    @rule(data=DATA, count=st.integers(1, 3), stray=st.sampled_from(["none", "early", "again"]))
+    def tokens_come(self, data: Any, count: int, stray: str) -> None:
         lane, number = one_of(data, self._live())
-        known, event = self.world.running(number), None
-        count = min(count, 4 - lane.live[number])
+        known, first = self.world.running(number), lane.live[number]
+        count = min(count, 4 - first)
+        if stray == "early":
+            self.tell(ev.Progressed(assignment=number, tokens=chunk(first + 1)))
         if count:
-            event = ev.Progressed(assignment=number, tokens=chunk(lane.live[number], count))
             lane.live[number] += count
-            self.tell(event)
-            assert known is None or known.made == lane.live[number], "what is new is delivered"
-        if event is not None and again:
-            self.tell(event)
+            self.tell(ev.Progressed(assignment=number, tokens=chunk(first, count)))
+            assert known is None or known.made == first + count, "what is new is delivered"
+        if stray == "again" and count:
+            self.tell(self.world.log[-1][0])
 
     @precondition(lambda self: self._live())
     @rule(data=DATA, how=st.sampled_from(ENDS))

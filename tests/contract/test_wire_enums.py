@@ -1,0 +1,66 @@
+"""Enums on the wire: complete both ways, and what becomes of numbers that this version does not know."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headrace.contract import common_wire as common
+from headrace.contract.errors import InvalidRequest
+from headrace.contract.values import FinishReason, OutcomeKind, Priority, Task
+from headrace.v1 import common_pb2 as pb
+
+ENUMS = [
+    (Priority, pb.Priority, common.encode_priority, common.decode_priority),
+    (Task, pb.Task, common.encode_task, common.decode_task),
+    (FinishReason, pb.FinishReason, common.encode_finish, common.decode_finish),
+    (OutcomeKind, pb.OutcomeKind, common.encode_kind, common.decode_kind),
+]
+each_enum = pytest.mark.parametrize(
+    ("ours", "wire", "encode", "decode"), ENUMS, ids=[enum[0].__name__ for enum in ENUMS]
+)
+UNKNOWN: Any = 99
+
+
+@each_enum
+def test_every_value_has_a_number_and_every_number_a_value(
+    ours: type[enum.Enum], wire: Any, encode: Callable[[Any], int], decode: Callable[[Any], Any]
+) -> None:
+    """Of the same name; only the number for `unspecified` is more."""
+    assert {value: decode(encode(value)) for value in ours} == {value: value for value in ours}
+    prefix = wire.Name(0).removesuffix("UNSPECIFIED")
+    assert {prefix + value.name for value in ours} == {wire.Name(encode(value)) for value in ours}
+    assert set(wire.values()) == {encode(value) for value in ours} | {0}
+
+
+def test_what_is_unspecified_has_its_documented_default() -> None:
+    """A request is a normal one for text; an outcome without a kind is none that succeeded."""
+    assert common.decode_priority(pb.PRIORITY_UNSPECIFIED) is Priority.NORMAL
+    assert common.decode_task(pb.TASK_UNSPECIFIED) is Task.GENERATE
+    assert common.decode_finish(pb.FINISH_REASON_UNSPECIFIED) is None
+    assert common.encode_finish(None) == pb.FINISH_REASON_UNSPECIFIED
+    assert common.decode_kind(pb.OUTCOME_KIND_UNSPECIFIED) is OutcomeKind.FAILED
+
+
+@pytest.mark.parametrize(
+    ("decode", "field", "says"),
+    [
+        (common.decode_priority, "priority", "one of realtime, high, normal, batch (was number 99)"),
+        (common.decode_task, "task", "one of generate, embed, translate"),
+    ],
+)
+def test_an_unknown_wish_is_refused(decode: Callable[[Any], Any], field: str, says: str) -> None:
+    """What is asked for must be understood, with the words that there are."""
+    with pytest.raises(InvalidRequest, match=field) as refused:
+        decode(UNKNOWN)
+    assert refused.value.field == field
+    assert says in refused.value.problem
+
+
+def test_an_unknown_end_is_still_an_end() -> None:
+    """A newer process may know more reasons: the outcome is read, and is no success by mistake."""
+    assert common.decode_finish(UNKNOWN) is None
+    assert common.decode_kind(UNKNOWN) is OutcomeKind.FAILED
