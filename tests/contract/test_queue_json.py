@@ -226,7 +226,7 @@ def tells_nothing(body: bytes, content_type: str) -> None:
     assert told.__suppress_context__ or told.__context__ is None, "a traceback would quote the body"
 
 
-@settings(derandomize=True, deadline=None, max_examples=400)
+@settings(derandomize=True, deadline=None, max_examples=250)
 @given(JSON | st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=2))
 def test_no_error_tells_what_a_json_body_holds(body: Any) -> None:
     """Be it a value, an item of a list or a key, and however it is dressed up."""

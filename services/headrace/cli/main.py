@@ -76,6 +76,11 @@ _add(submit, _ASK, '  headrace submit --priority batch "Why is the sky blue?"')
 _add(result, _ASK, "  headrace result 0197f3a2-…\n  headrace result --wait 60 --json 0197f3a2-…")
 _add(cancel, _ASK, "  headrace cancel 0197f3a2-…")
 _add(models, _ASK, "  headrace models\n  headrace models --address 10.0.0.7:7700 --json")
+app.add_typer(
+    deferred("headrace.cli.dead", help="List, show, replay and drop dead letters."),
+    name="dead",
+    rich_help_panel=_ASK,
+)
 _add(router, _SINGLE, "  headrace router --host 0.0.0.0 --nats-url nats://broker:4222")
 _add(gateway, _SINGLE, "  headrace gateway --host 0.0.0.0 --port 7700 --nats-url nats://broker:4222")
 _add(

@@ -11,11 +11,13 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from headrace.contract.common_wire import (
+    decode_failure,
     decode_message,
     decode_outcome,
     decode_sampling,
     decode_task,
     decode_timestamp,
+    decode_trace,
     encode_chunk,
     encode_failure,
     encode_message,
@@ -81,7 +83,7 @@ def decode_request(body: bytes, content_type: str, queue: Queue) -> Request:
 
 def _parse(body: bytes, content_type: str) -> pb.QueuedRequest:
     message = pb.QueuedRequest()
-    kind = content_type.partition(";")[0].strip().lower() or CONTENT_TYPE_JSON
+    kind = _kind(content_type)
     try:
         if kind == CONTENT_TYPE_PROTOBUF:
             message.ParseFromString(body)
@@ -97,6 +99,10 @@ def _parse(body: bytes, content_type: str) -> pb.QueuedRequest:
     except RecursionError:
         raise MalformedMessage("body", "is nested too deeply") from None
     return message
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower() or CONTENT_TYPE_JSON
 
 
 def _without_content(problem: str) -> str:
@@ -115,6 +121,32 @@ def _without_content(problem: str) -> str:
     if found := _NOT_JSON.fullmatch(problem):
         return f"is not JSON ({found.group(1)})"
     return "is not a QueuedRequest as proto-JSON"
+
+
+def renew_request(
+    body: bytes, content_type: str, request_id: str, *, without_deadline: bool = False
+) -> bytes:
+    """The request in `body` asked anew under another id, in the same format: nobody waits for it at a gateway.
+
+    Raises MalformedMessage.
+    """
+    message = _parse(body, content_type)
+    message.id = request_id
+    message.ClearField("gateway")
+    if without_deadline:
+        message.ClearField("deadline")
+    if _kind(content_type) == CONTENT_TYPE_PROTOBUF:
+        return message.SerializeToString()
+    return json_format.MessageToJson(
+        message, indent=None, preserving_proto_field_name=True, ensure_ascii=False
+    ).encode()
+
+
+def request_json(body: bytes, content_type: str) -> str:
+    """The request in `body` as proto-JSON for a person, its content included. Raises MalformedMessage."""
+    return json_format.MessageToJson(
+        _parse(body, content_type), preserving_proto_field_name=True, ensure_ascii=False
+    )
 
 
 def encode_token_event(request_id: str, event: TokenChunk | Outcome, *, as_json: bool) -> bytes:
@@ -177,3 +209,22 @@ def encode_dead_letter(letter: DeadLetter) -> bytes:
         time=encode_timestamp(letter.time_s),
         trace=encode_trace(letter.trace),
     ).SerializeToString()
+
+
+def decode_dead_letter(body: bytes) -> DeadLetter:
+    """Raises MalformedMessage."""
+    message = pb.DeadLetter()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise MalformedMessage("dead letter", "is not a DeadLetter") from None
+    return DeadLetter(
+        request_id=message.request_id,
+        subject=message.subject,
+        headers=dict(message.headers),
+        body=message.body,
+        failure=decode_failure(message.error),
+        attempts=message.attempts,
+        time_s=decode_timestamp(message.time),
+        trace=decode_trace(message.trace),
+    )
