@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from contextlib import aclosing
 from itertools import pairwise
@@ -32,6 +34,9 @@ from headrace.contract.values import (
 from tests.gateway.acting_router import LIMIT_S, ActingRouter, completed
 
 if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from headrace.runtime.nats_server import EmbeddedNats
     from headrace.v1.inference_pb2_grpc import InferenceServiceAsyncStub
 
 pytestmark = pytest.mark.integration
@@ -217,6 +222,27 @@ async def test_a_client_that_leaves_ends_its_request(client: HeadraceClient, rou
         assert await router.cancels.get() == (accepted.request_id, "cancelled")
     outcome = await client.result(accepted.request_id, wait_s=LIMIT_S)
     assert outcome.kind is OutcomeKind.CANCELLED
+
+
+async def test_a_call_that_ends_before_it_is_accepted_takes_its_id_from_nobody(
+    client: HeadraceClient, router: ActingRouter, nc: Client, fresh_nats: EmbeddedNats
+) -> None:
+    """A client that lost patience asks another gateway with the same id: this one must not end that request later."""
+    request_id = new_request_id()
+    subject, headers = "hr.v1.req.tiny.normal.default", {"Nats-Msg-Id": request_id}
+    await client.models()
+    assert fresh_nats.pid is not None
+    os.kill(fresh_nats.pid, signal.SIGSTOP)
+    try:
+        elsewhere = asyncio.create_task(nc.jetstream().publish(subject, b"{}", headers=headers))
+        asked = client.complete(model="tiny", prompt="p", request_id=request_id)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asked, 0.5)  # it hangs up
+    finally:
+        os.kill(fresh_nats.pid, signal.SIGCONT)
+    await elsewhere
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(router.cancels.get(), 1.5)
 
 
 async def test_a_client_that_leaves_before_any_router_took_its_request_ends_it(

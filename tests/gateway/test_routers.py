@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import grpc.aio
 import pytest
@@ -108,6 +108,23 @@ async def test_the_same_router_is_joined_again_after_its_restart(
         await joined(again)
         answering = asyncio.create_task(again.answer("back"))
         assert (await client.complete(model="tiny", prompt="p")).text == "back"
+        await answering
+
+
+async def test_a_router_at_the_address_of_a_killed_one_is_one_router(
+    nc: Client, router: ActingRouter, client: HeadraceClient
+) -> None:
+    """It has a name of its own, and the killed one is a member for some seconds still: its lanes count once."""
+    port = router.port
+    await router.die()
+    async with ActingRouter(nc, "r-2", port=port) as successor:
+        await joined(successor)
+        with suppress(TimeoutError):  # as long as the old link would take to dial again
+            async with asyncio.timeout(1.5):
+                await joined(successor)
+        assert [model.lanes for model in await client.models()] == [1]
+        answering = asyncio.create_task(successor.answer("one"))
+        assert (await client.complete(model="tiny", prompt="p")).text == "one"
         await answering
 
 

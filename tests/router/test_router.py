@@ -366,3 +366,17 @@ async def test_a_worker_that_hangs_is_given_up_and_its_work_goes_on_elsewhere(me
             assert batch.entries[0].attempt == 2
             await second.finish(batch)
             assert (await mesh.result(request)).kind is OutcomeKind.COMPLETED
+
+
+async def test_a_router_that_stood_still_takes_no_worker_for_lost(mesh: Mesh) -> None:
+    """Nobody could say anything to it meanwhile: a machine that slept is not a fleet that died."""
+    router = await mesh.start_router("r-1")
+    request = a_request()
+    async with worker(router.address, mesh.model, heartbeat_s=0.2) as hands:
+        await mesh.publish(request)
+        batch = await hands.batch()
+        time.sleep(2.0)  # noqa: ASYNC251 — longer than the router's patience with workers, on its own event loop
+        await hands.make(batch.entries[0], "on")
+        await hands.finish(batch)
+        outcome = await mesh.result(request)
+    assert (outcome.text, outcome.usage.attempts) == ("on", 1)

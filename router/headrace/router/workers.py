@@ -86,6 +86,7 @@ class Workers:
         try:
             yield RouterMessage(welcome=self._router_id)
             while True:
+                began_s = self._now()
                 ready = asyncio.ensure_future(link.ready.wait())
                 try:
                     await asyncio.wait(
@@ -96,6 +97,9 @@ class Workers:
                 if reader.done():
                     reader.result()
                     return
+                if self._now() - began_s > self._timeout_s / 2:
+                    # This router stood still itself: what the worker said meanwhile is yet to be read.
+                    link.heard_s = self._now()
                 if self._now() - link.heard_s > self._timeout_s:
                     log.warning("worker.silent", worker=link.join.name, timeout_s=self._timeout_s)
                     return  # it hangs: a living one says something several times within the timeout

@@ -198,7 +198,7 @@ async def _drain(parts: Parts, grace_s: float) -> None:
         async with asyncio.timeout(grace_s):
             await parts.streams.wait_empty()
     except TimeoutError:
-        log.warning("gateway.streams_cut", streams=len(parts.streams))
+        log.warning("gateway.streams_cut", streams=parts.streams.cut())
 
 
 async def _end_with_nats(readiness: Readiness) -> None:

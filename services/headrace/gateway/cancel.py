@@ -63,6 +63,20 @@ class Cancels:
         )
         self._tasks.create_task(ending, name=f"give up {request_id}")
 
+    def give_up_if(
+        self, publishing: asyncio.Future[None], tenant: str, request_id: str, *, expired: bool
+    ) -> None:
+        """Ends a request whose client went while it was being published, if that succeeds. Does not wait."""
+
+        async def end() -> None:
+            try:
+                await publishing
+            except HeadraceError:
+                return  # it is not ours, or the broker does not have it, or nobody knows
+            self.give_up(tenant, request_id, expired=expired)
+
+        self._tasks.create_task(end(), name=f"give up {request_id} when it is published")
+
     async def _ask_routers(self, tenant: str, request_id: str) -> OutcomeKind | None:
         """The outcome's kind from the router that holds the request; None where none does."""
         require_connection(self._nc)

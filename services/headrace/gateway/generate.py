@@ -68,14 +68,29 @@ class Generation:
         request = replace(admitted.request, gateway=self._gateway_id)
         describe_request(request, stream=True)
         # Registered before it is published: a fast router's first tokens must find it.
-        with self._streams.open(request.tenant, request.id) as stream, self._given_up_early(request):
-            await self._publisher.publish(Admitted(request=request, chosen=admitted.chosen))
-            position = self._catalogue.position(request.model, request.priority)
-            describe_position(position)
-            yield accepted_response(request.id, position)
-            with _failing_at_deadline(stream.relay, request, self._expiry_grace_s):
-                async for response in self._relayed(stream):
-                    yield response
+        with self._streams.open(request.tenant, request.id) as stream:
+            await self._publish(Admitted(request=request, chosen=admitted.chosen))
+            with self._given_up_early(request, stream):
+                position = self._catalogue.position(request.model, request.priority)
+                describe_position(position)
+                yield accepted_response(request.id, position)
+                with _failing_at_deadline(stream.relay, request, self._expiry_grace_s):
+                    async for response in self._relayed(stream):
+                        yield response
+
+    async def _publish(self, admitted: Admitted) -> None:
+        """Publishes. A call that ends meanwhile gives the request up only once it is known that the broker took it from
+        here: else it may be that of a client who asked another gateway, with the same id, when this one was slow.
+        """
+        request = admitted.request
+        began_s = time.time()
+        publishing = asyncio.ensure_future(self._publisher.publish(admitted))
+        try:
+            await asyncio.shield(publishing)
+        except asyncio.CancelledError:
+            late = request.deadline_s is not None and _is_late(began_s, request.deadline_s)
+            self._cancels.give_up_if(publishing, request.tenant, request.id, expired=late)
+            raise
 
     async def _relayed(self, stream: Stream) -> AsyncGenerator[Any, None]:
         while True:
@@ -104,12 +119,17 @@ class Generation:
         return rest
 
     @contextmanager
-    def _given_up_early(self, request: Request) -> Iterator[None]:
-        """Ends the request at the router where the call ends before it: on cancellation, disconnection or deadline."""
+    def _given_up_early(self, request: Request, stream: Stream) -> Iterator[None]:
+        """Ends the request at the router where the call ends before it: on cancellation, disconnection or deadline.
+
+        Not where this gateway cut the stream: its client still wants the outcome, and fetches it elsewhere.
+        """
         began_s = time.time()
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit, DeadlinePassed):
+            if stream.cut:
+                raise
             late = request.deadline_s is not None and _is_late(began_s, request.deadline_s)
             self._cancels.give_up(request.tenant, request.id, expired=late)
             raise

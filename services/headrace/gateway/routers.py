@@ -105,7 +105,23 @@ class Routers:
                 return
             task.cancel()  # a new process under the old name
             self._lost(router_id, tasks)
-        self._start(member, tasks)
+        if self._supersede(member, tasks):
+            self._start(member, tasks)
+
+    def _supersede(self, member: Member, tasks: asyncio.TaskGroup) -> bool:
+        """Ends the link to whoever was at the address of `member` before. False where a younger one is there.
+
+        One process listens at an address. A link to one that was killed would reach its successor there, and two links
+        to one process would each hold half of the truth.
+        """
+        for link, task in list(self._links.values()):
+            if link.member.address == member.address and link.member.id != member.id:
+                if link.member.started > member.started:
+                    return False  # the report of one that is gone
+                task.cancel()
+                self._heard_s.pop(link.member.id, None)
+                self._lost(link.member.id, tasks)
+        return True
 
     def _start(self, member: Member, tasks: asyncio.TaskGroup) -> None:
         link = Link(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from headrace.contract.deliver import Delivery, HeldStream
-from headrace.contract.errors import DuplicateRequest, Overloaded
+from headrace.contract.errors import DuplicateRequest, Overloaded, Unavailable
 from headrace.gateway.relay import Relay
 
 log = structlog.get_logger(__name__)
@@ -27,6 +27,8 @@ class Stream:
     tenant: str
     relay: Relay = field(default_factory=Relay)
     router: str = ""
+    cut: bool = False
+    """Whether this gateway ends it before its outcome, because it is stopping."""
 
     @property
     def held(self) -> HeldStream:
@@ -107,6 +109,15 @@ class Streams:
         for stream in orphans:
             stream.router = ""
         return orphans
+
+    def cut(self) -> int:
+        """Ends those whose outcome has not arrived, with the word where to fetch it. Gives how many there were."""
+        waiting = self.waiting()
+        for stream in waiting:
+            stream.cut = True
+            problem = f"it is stopping; another one's GetResult will have the outcome of {stream.request_id}"
+            stream.relay.fail(Unavailable("gateway", problem))
+        return len(waiting)
 
     async def wait_empty(self) -> None:
         """Returns when no client is left."""

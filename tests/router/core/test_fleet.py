@@ -33,6 +33,18 @@ def test_lanes_and_room_are_those_of_the_model() -> None:
     assert fleet.free_lanes("m") == 3
 
 
+def test_room_follows_the_workers_that_come_and_go() -> None:
+    """It is remembered between them, not beyond."""
+    fleet = a_fleet()
+    assert fleet.room("m") == 16
+    fleet.join("u", lanes=1, max_batch=1, models=M)
+    assert fleet.room("m") == 17
+    fleet.drain("v")
+    assert fleet.room("m") == 9
+    fleet.leave("w")
+    assert fleet.room("m") == 1
+
+
 def test_an_occupied_lane_is_not_free_until_its_batch_ends() -> None:
     """Lanes stay lanes, and room stays room, while they are busy."""
     fleet = a_fleet()

@@ -270,6 +270,6 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 SchedulerMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=50, derandomize=True, deadline=None
+    max_examples=100, stateful_step_count=50, derandomize=True, deadline=None
 )
 TestScheduler = SchedulerMachine.TestCase
