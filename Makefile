@@ -65,7 +65,8 @@ $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(1) --mypy_out=quiet:
 endef
 
 bench: $(STAMP) model ## Run the benchmark; figures go to out/
-	$(BIN)/headrace bench
+	$(BIN)/headrace bench --engine fake --clients 64 --lanes 32 --requests 384 --no-direct --json out/bench-fake.json
+	$(BIN)/headrace bench --clients 1,8,32 --direct-batches 2,4 --json out/bench.json
 
 prove: $(STAMP) model ## Measure the README's claims on this machine, against what is required
 	$(BIN)/python -m tests.prove.prove $(ARGS)

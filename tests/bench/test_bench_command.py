@@ -10,9 +10,10 @@ import psutil
 import pytest
 
 from headrace.bench.prompts import make_prompt
+from headrace.bench.report import REPORT
 from headrace.models.store import StoredModel
 from headrace.models.tokeniser import Tokeniser
-from tests.cli.running import run
+from tests.cli.running import Running, run
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +25,9 @@ def test_a_small_benchmark_measures_mesh_and_engine(tmp_path: Path) -> None:
     load = ("--clients", "4", "--requests", "12", "--prompt-tokens", "8-32", "--output-tokens", "8-16")
     done = run("bench", *flags, *load, "--json", str(file))
     assert done.returncode == 0, done.stderr
-    report = json.loads(file.read_text())
+    written = file.read_bytes()
+    assert json.loads(REPORT.dump_json(REPORT.validate_json(written))) == json.loads(written)
+    report = json.loads(written)
     (phase,) = report["phases"]
     (measured,) = phase["rounds"]
     mesh = measured["mesh"]
@@ -36,6 +39,16 @@ def test_a_small_benchmark_measures_mesh_and_engine(tmp_path: Path) -> None:
     assert phase["ratio"] > 0
     children = psutil.Process().children(recursive=True)
     assert not [child for child in children if "headrace" in " ".join(child.cmdline())]
+
+
+def test_an_interrupted_benchmark_leaves_no_process() -> None:
+    """Ctrl-C in the middle of a phase: exit code 130, and mesh, engine and load generator are gone."""
+    flags = ("--engine", "fake", "--lanes", "2", "--clients", "2", "--duration", "60")
+    with Running("bench", *flags) as bench:
+        bench.wait_for("2 clients: mesh")
+        assert len(bench.children()) >= 5
+        assert bench.end() == 130
+        assert bench.left_over(5.0) == []
 
 
 @pytest.mark.model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
+import sys
 from collections import Counter
 from itertools import islice, pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from headrace.bench import synthetic
 from headrace.bench.arrivals import poisson
 from headrace.bench.lengths import parse_lengths
 from headrace.bench.load import Drawn, Planned, Recorded, Source, Synthetic, parse_priorities, plan_load
+from headrace.bench.plan import Phase, Plan
 from headrace.bench.trace import read_trace
 from headrace.contract.errors import InvalidRequest
 from headrace.contract.values import Priority
@@ -113,3 +115,37 @@ def test_a_prompt_leaves_room_for_its_output() -> None:
     assert (one.prompt_tokens, one.output_tokens) == (24, 40)
     with pytest.raises(InvalidRequest, match="leave no room"):
         plan_load(source, count=1, seed=1, rate=1.0, until_s=None, priorities=NORMAL, context_length=40)
+
+
+@pytest.mark.parametrize(
+    ("clients", "requests", "duration_s", "expected"),
+    [
+        (0, None, 8.0, (sys.maxsize, 8.0)),
+        (0, None, None, (sys.maxsize, 30.0)),
+        (0, 50, None, (50, None)),
+        (0, 50, 8.0, (50, 8.0)),
+        (8, None, None, (24, None)),
+        (8, None, 8.0, (256, None)),
+    ],
+)
+def test_an_open_loop_is_bounded_by_its_time_or_its_number(
+    clients: int, requests: int | None, duration_s: float | None, expected: tuple[int, float | None]
+) -> None:
+    """A closed loop by its number; for a duration it goes round a fixed set."""
+    phase = Phase(clients=clients)
+    plan = Plan(
+        model="m",
+        source=Drawn(prompt="8", output="8"),
+        phases=(phase,),
+        rate=1.0,
+        requests=requests,
+        duration_s=duration_s,
+        seed=0,
+        priorities=NORMAL,
+        warm_up=None,
+        timeout_s=1.0,
+        driver_processes=1,
+        rounds=1,
+        direct_batches=(),
+    )
+    assert (plan.count(phase), plan.until_s(phase)) == expected

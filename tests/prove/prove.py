@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import operator
+import os
 import sys
 import time
 import tomllib
@@ -36,6 +37,8 @@ PARTS: Mapping[str, Part] = {
     "trace": traces.trace,
 }
 """Each gives its measures by name, and is given a folder that is its own."""
+BUSY = 0.5
+"""Load average above which a figure says as much about the neighbours as about the mesh."""
 _MEETS = {"at most": operator.le, "at least": operator.ge, "exactly": operator.eq}
 
 
@@ -98,6 +101,10 @@ def show(console: Console, results: Mapping[str, tuple[Mapping[str, float], str]
 async def prove(parts: list[str]) -> bool:
     """Runs the parts in turn; whether all requirements were met."""
     console = Console(width=None if sys.stdout.isatty() else 140)
+    if (load := os.getloadavg()[0]) > BUSY:
+        console.print(
+            f"[yellow]Others use this machine (load {load:.1f}): times and ratios may be missed for that.[/]"
+        )
     return show(console, {name: await run_part(name, console) for name in parts})
 
 

@@ -33,8 +33,6 @@ from headrace.models.store import ModelStore
 from headrace.models.tokeniser import Tokeniser
 
 _WARM_UP_PER_LANE = 2
-_DURATION_REQUESTS = 256
-"""The requests that a closed loop of a given duration goes round, where no number is given."""
 
 
 async def run_benchmark(
@@ -119,6 +117,7 @@ class _Benchmark:
             processes=plan.driver_processes,
         )
         total = 0 if plan.duration_s is not None and phase.clients else len(requests)
+        self._progress(label, 0, total)
         driven = await drive(
             how, requests, self._meter, self._folder, lambda done: self._progress(label, done, total)
         )
@@ -144,13 +143,12 @@ class _Benchmark:
 
     def _requests(self, phase: Phase) -> list[ToSend]:
         plan = self._plan
-        closed_for_a_time = plan.duration_s is not None and phase.clients > 0
         load = plan_load(
             plan.source,
-            count=plan.count(phase) if not closed_for_a_time else plan.requests or _DURATION_REQUESTS,
+            count=plan.count(phase),
             seed=plan.seed,
             rate=plan.rate,
-            until_s=None if phase.clients else plan.duration_s,
+            until_s=plan.until_s(phase),
             priorities=plan.priorities,
             context_length=self._model.manifest.context_length,
         )

@@ -67,7 +67,7 @@ class ChildJob:
         await self._process.wait()
         if self._listening is not None:
             await self._listening
-        raise ChildFailed(self._module, "; ".join(self._errors) or f"exit code {self._process.returncode}")
+        raise ChildFailed(self._module, "; ".join(self._errors) or _ending(self._process.returncode))
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
@@ -102,6 +102,10 @@ class ChildJob:
         async for line in self._process.stderr:
             if text := line.decode("utf-8", "replace").strip():
                 self._errors.append(text[:300])
+
+
+def _ending(code: int | None) -> str:
+    return f"exit code {code}" if code is None or code >= 0 else f"ended by {signal.Signals(-code).name}"
 
 
 def answer(**message: Any) -> None:

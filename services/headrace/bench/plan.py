@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 _LEAST_REQUESTS, _REQUESTS_PER_CLIENT = 8, 2
 """Without a number: enough that the beginning and the end of a phase, where not all clients are busy, count little."""
+
+_ROUND_AND_ROUND = 256
+"""The requests that a closed loop of a given duration goes round, where no number is given."""
+_OPEN_LOOP_S = 30.0
+"""Of an open loop, where neither a number nor a duration is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +71,19 @@ class Plan:
     """Whether a gap, a repeat or a wrong number of tokens makes a stream a failed one."""
 
     def count(self, phase: Phase) -> int:
-        """How many requests a phase has."""
-        return self.requests or _LEAST_REQUESTS + _REQUESTS_PER_CLIENT * phase.clients
+        """How many requests a phase has at most."""
+        if self.requests is not None:
+            return self.requests
+        if phase.clients:
+            asked = _LEAST_REQUESTS + _REQUESTS_PER_CLIENT * phase.clients
+            return asked if self.duration_s is None else _ROUND_AND_ROUND
+        return sys.maxsize  # as many as come in its time
+
+    def until_s(self, phase: Phase) -> float | None:
+        """Arrivals of an open loop after this are left out."""
+        if phase.clients:
+            return None
+        return _OPEN_LOOP_S if self.duration_s is None and self.requests is None else self.duration_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

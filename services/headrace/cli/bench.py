@@ -124,9 +124,11 @@ def _source(
 ) -> Source:
     from headrace.bench.lengths import parse_lengths
     from headrace.bench.load import Drawn, Recorded, Synthetic
+    from headrace.bench.trace import read_trace
 
     scale_time, scale_prompt, scale_output = scales
     if trace is not None:
+        read_trace(trace)  # a file that cannot be used is told before anything starts
         return Recorded(
             path=trace, scale_time=scale_time, scale_prompt=scale_prompt, scale_output=scale_output
         )

@@ -73,14 +73,20 @@ RequestsOption = Annotated[
     typer.Option(
         "--requests",
         min=1,
-        help="Requests per phase. Default: 8 and 2 more per client.",
+        help="Requests per phase. Default: 8 and 2 more per client; in an open loop those of its time.",
         show_default=False,
         rich_help_panel=_LOAD,
     ),
 ]
 DurationOption = Annotated[
     float | None,
-    typer.Option("--duration", min=0.1, help="Seconds per phase.", show_default=False, rich_help_panel=_LOAD),
+    typer.Option(
+        "--duration",
+        min=0.1,
+        help="Seconds per phase. Default: until all requests are answered; in an open loop 30.",
+        show_default=False,
+        rich_help_panel=_LOAD,
+    ),
 ]
 PromptTokensOption = Annotated[
     str,

@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace.bench.benchmark import run_benchmark
 from headrace.bench.plan import EngineSetup, Plan, Target
 from headrace.bench.report import REPORT, Report
 from headrace.bench.table import print_report
+from headrace.cli.bench_progress import showing_progress
 from headrace.cli.bring_up import bring_up
 from headrace.cli.mesh import Mesh, plan_mesh
 from headrace.cli.model_needed import bring_models
@@ -63,7 +63,7 @@ def run_bench(plan: Plan, asked: MeshAsked, json_file: Path | None) -> int:
     async def run() -> int:
         supervisor = Supervisor()
         async with Shutdown(second=supervisor.end_at_once) as shutdown:
-            report = await shutdown.unless_requested(_measure(plan, asked, supervisor, console))
+            report = await shutdown.unless_requested(_measure(plan, asked, supervisor))
         if report is None:
             return _INTERRUPTED
         print_report(console, report)
@@ -76,14 +76,9 @@ def run_bench(plan: Plan, asked: MeshAsked, json_file: Path | None) -> int:
     return run_process(run())
 
 
-async def _measure(plan: Plan, asked: MeshAsked, supervisor: Supervisor, console: Console) -> Report:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task("starting the mesh", total=None)
-
-        def progress(what: str, done: int, total: int) -> None:
-            bars.update(bar, description=what, completed=done, total=total or None)
-
+async def _measure(plan: Plan, asked: MeshAsked, supervisor: Supervisor) -> Report:
+    with showing_progress() as progress:
+        progress("starting the mesh", 0, 0)
         if asked.address is not None:
             settings = load_settings(dict(asked.overrides))
             target = Target(

@@ -1,8 +1,8 @@
 """An engine without a model, for tests and benchmarks of everything around the engine.
 
 Its tokens are bytes: letters, blanks and now and then the two bytes of "é", so that characters cross token borders.
-The next token is a function of all tokens before it, so a resumed entry goes on as it would have. Bytes in a prompt
-command it:
+The next token is a function of all tokens before it, so a resumed entry goes on as it would have; with a temperature,
+each run is a new draw, as a sampling engine's is. Bytes in a prompt command it:
 
     0x00   the batch fails before its first token
     0x01   the batch fails after a few steps
@@ -13,6 +13,7 @@ Otherwise it keeps the rules of the real engine, those of mixed prompt lengths t
 
 from __future__ import annotations
 
+import random
 import time
 import zlib
 from array import array
@@ -48,7 +49,7 @@ class FakeEngine:
             raise RuntimeError("the fake engine was told to fail")
         shortest = min(map(len, prompts))
         entries = [
-            _FakeEntry(index, prompt, len(prompt) - shortest, self._end_id, ignore_end=sampling.ignore_end)
+            _FakeEntry(index, prompt, len(prompt) - shortest, self._end_id, sampling)
             for index, prompt in enumerate(prompts)
         ]
         failing = any(FAIL_LATER in prompt for prompt in prompts)
@@ -74,13 +75,15 @@ class _FakeEntry:
     __slots__ = ("_end_id", "_ends", "_index", "_last", "_state", "starts_at")
 
     def __init__(
-        self, index: int, prompt: Sequence[int], starts_at: int, end_id: int, *, ignore_end: bool
+        self, index: int, prompt: Sequence[int], starts_at: int, end_id: int, sampling: Sampling
     ) -> None:
         self._index = index
         self._state = zlib.crc32(array("I", prompt).tobytes())
+        if not sampling.greedy:
+            self._state ^= random.getrandbits(32)
         self._last = prompt[-1]
         self._end_id = end_id
-        self._ends = END_SOON in prompt and not ignore_end
+        self._ends = END_SOON in prompt and not sampling.ignore_end
         self.starts_at = starts_at
 
     def make(self, step: int, on_token: OnToken) -> bool:
