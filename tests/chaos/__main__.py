@@ -14,8 +14,9 @@ from rich.console import Console
 
 from headrace.models.pull import pull
 from headrace.models.store import ModelStore, default_root
+from tests.chaos.options import Options
 from tests.chaos.report import show
-from tests.chaos.run import Options, Run
+from tests.chaos.run import Run
 
 
 def main() -> int:
@@ -34,6 +35,7 @@ def main() -> int:
         model=given.model,
         models=models,
         slowest=given.slowest,
+        sampled_odds=given.sampled,
     )
     folder = (given.folder / f"seed-{given.seed}").absolute()
     shutil.rmtree(folder, ignore_errors=True)
@@ -57,6 +59,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=4.0, metavar="S", help="mean time between two blows")
     parser.add_argument("--clients", type=int, default=28, help="at once")
     parser.add_argument("--model", default="fake", help="fake, or smollm2")
+    parser.add_argument("--sampled", type=float, default=0.0, metavar="SHARE", help="of the gRPC requests")
     parser.add_argument("--slowest", type=int, default=0, metavar="N", help="timelines of the longest stalls")
     parser.add_argument("--folder", type=Path, default=Path("out/chaos"), help="for logs and report")
     return parser.parse_args()

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+TENANT = "default"
+"""Whose all requests are."""
 FIRST_MS = 1_700_000_000_000
 """The time in the ids. They are drawn, so that a replay has the same ones: no store holds those of two runs."""
 
@@ -48,6 +50,8 @@ class Asked:
     stop: tuple[str, ...] = ()
     priority: str = "normal"
     ignore_end: bool = False
+    sampled: bool = False
+    """Each attempt is a new draw, so nobody knows the answer beforehand; stream and outcome are one all the same."""
     poison: bool = False
     """Its prompt makes the engine fail at each attempt."""
     gateway: int = 0
@@ -85,7 +89,14 @@ class Prompts:
 
 
 def requests_of(
-    seed: int, client: str, way: Way, prompts: Prompts, *, poison_odds: float, think_s: float
+    seed: int,
+    client: str,
+    way: Way,
+    prompts: Prompts,
+    *,
+    poison_odds: float,
+    sampled_odds: float,
+    think_s: float,
 ) -> Iterator[Asked]:
     """The requests of one client, without end."""
     rng = random.Random(f"{seed} {client}")
@@ -107,6 +118,8 @@ def requests_of(
             stop=() if poison else stop,
             priority=rng.choices(("realtime", "high", "normal", "batch"), (1, 2, 6, 1))[0],
             ignore_end=rng.random() < 0.3,
+            # Not on NATS, where chunks come again after the loss of a router, as another draw.
+            sampled=rng.random() < sampled_odds and way is not Way.NATS,
             poison=poison,
             gateway=rng.randrange(2),
             act_at=rng.randint(0, most),

@@ -21,6 +21,9 @@ from headrace.runtime.grpc_channel import open_channel
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub
 from tests.chaos.asked import Asked
 
+TEMPERATURE = 0.8
+"""Of sampled requests."""
+
 
 class Door:
     """One gateway. `generate` gives the last event as it is, where the Python client raises what failed."""
@@ -53,6 +56,7 @@ class Door:
                 "stop": asked.stop,
                 "priority": asked.priority,
                 "ignore_end": asked.ignore_end,
+                "temperature": TEMPERATURE if asked.sampled else 0.0,
                 "request_id": asked.request_id,
             },
         )
@@ -78,5 +82,6 @@ class Door:
             stop=asked.stop,
             priority=asked.priority,
             ignore_end=asked.ignore_end,
+            temperature=TEMPERATURE if asked.sampled else 0.0,
             request_id=asked.request_id,
         )

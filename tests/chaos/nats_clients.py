@@ -17,10 +17,9 @@ from nats.js.errors import NotFoundError
 from headrace.contract.queue_wire import decode_result
 from headrace.contract.subjects import HEADER_CONTENT_TYPE, RESULTS_STREAM, result_subject, token_subject
 from headrace.contract.values import Outcome, OutcomeKind, TokenChunk, Usage
-from tests.chaos.asked import Asked
+from tests.chaos.asked import TENANT, Asked
 from tests.chaos.seen import Seen
 
-TENANT = "default"
 ACK_S = 2.0
 """For the acknowledgement of a publish; then the same is published again."""
 LOOK_S = 1.5

@@ -15,6 +15,9 @@ from headrace.worker.fake_engine import FakeEngine
 from headrace.worker.text import EntryText
 from tests.chaos.asked import Asked
 
+TENANT = "undisturbed"
+"""Whose the undisturbed runs on the mesh are."""
+
 Continuation = Callable[[Asked], Sequence[int]]
 """The tokens that the model makes after a request's prompt: as many as were asked for, or up to an end token."""
 
@@ -98,7 +101,7 @@ async def measured_continuation(
     for prompt in prompts:
         for ignore_end in (False, True):
             outcome = await client.complete(
-                model=model, prompt=prompt, max_tokens=max_tokens, ignore_end=ignore_end
+                model=model, prompt=prompt, max_tokens=max_tokens, ignore_end=ignore_end, tenant=TENANT
             )
             known[prompt, ignore_end] = outcome.token_ids
     return lambda asked: known[asked.prompt, asked.ignore_end]
