@@ -61,7 +61,7 @@ define generate
 $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(1) --mypy_out=quiet:$(1) \
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy $(STUBS)/*.proto \
 && $(BIN)/python -m grpc_tools.protoc -I protos --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
-	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc $(STUBS)/inference.proto $(STUBS)/router.proto
+	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc $(STUBS)/admin.proto $(STUBS)/inference.proto $(STUBS)/router.proto
 endef
 
 bench: $(STAMP) model ## Run the benchmark; figures go to out/

@@ -13,10 +13,9 @@ from headrace.client.client import HeadraceClient
 from headrace.client.failures import error_of_call
 from headrace.client.request import request_of
 from headrace.contract import client_wire as wire
-from headrace.contract.client_wire import Accepted
 from headrace.contract.errors import Unavailable
 from headrace.contract.inference_wire import encode_generate
-from headrace.contract.values import Outcome, QueuePosition, TokenChunk
+from headrace.contract.values import Accepted, Outcome, QueuePosition, TokenChunk
 from headrace.runtime.grpc_channel import open_channel
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub
 from tests.chaos.asked import Asked

@@ -7,9 +7,8 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from headrace.contract.client_wire import Accepted
 from headrace.contract.errors import DeadlinePassed, DuplicateRequest, HeadraceError, NotFound
-from headrace.contract.values import Outcome, TokenChunk
+from headrace.contract.values import Accepted, Outcome, TokenChunk
 from tests.chaos.asked import Way
 from tests.chaos.doors import Door
 from tests.chaos.seen import Seen

@@ -14,8 +14,15 @@ from typer.testing import CliRunner
 
 from headrace.cli.main import app
 from headrace.cli.stream_view import StreamView
-from headrace.contract.client_wire import Accepted
-from headrace.contract.values import FinishReason, Outcome, OutcomeKind, QueuePosition, TokenChunk, Usage
+from headrace.contract.values import (
+    Accepted,
+    FinishReason,
+    Outcome,
+    OutcomeKind,
+    QueuePosition,
+    TokenChunk,
+    Usage,
+)
 from tests.cli.running import Running, run
 
 runner = CliRunner()

@@ -13,7 +13,6 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from headrace.client.client import HeadraceClient
 from headrace.client.request import request_of
-from headrace.contract.client_wire import Accepted
 from headrace.contract.errors import InvalidRequest, NotFound, Unavailable
 from headrace.contract.inference_wire import (
     accepted_response,
@@ -24,6 +23,7 @@ from headrace.contract.inference_wire import (
 )
 from headrace.contract.requests import ChatMessage
 from headrace.contract.values import (
+    Accepted,
     FinishReason,
     Outcome,
     OutcomeKind,
@@ -78,6 +78,10 @@ class ActingGateway(InferenceServiceServicer):
         if self.asked < 3:
             raise NotFound("outcome of request", request.request_id)
         return result_response(DONE)
+
+    async def Attach(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        raise NotImplementedError
+        yield  # type: ignore[unreachable]  # makes it a generator
 
     async def Submit(self, request: Any, context: Any) -> Any:
         raise NotImplementedError

@@ -7,16 +7,28 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from headrace.contract.client_wire import Accepted
-from headrace.contract.deliver import Delivery, DeliveryMessage, GatewayJoin, HeldStream, Model, ModelLoad
+from headrace.contract.claims import Claim, HandOver, Running
+from headrace.contract.deliver import (
+    Delivery,
+    DeliveryMessage,
+    GatewayJoin,
+    GatewayMessage,
+    HeldStream,
+    Model,
+    ModelLoad,
+    Recall,
+)
 from headrace.contract.ids import derived_request_id
+from headrace.contract.inference_wire import Attachment
 from headrace.contract.queue_wire import DeadLetter
 from headrace.contract.requests import ChatMessage, Request
 from headrace.contract.values import (
+    Accepted,
     Failure,
     FinishReason,
     Outcome,
     OutcomeKind,
+    PayloadReference,
     Priority,
     QueuePosition,
     Sampling,
@@ -31,6 +43,7 @@ from headrace.contract.work import (
     Device,
     EntryEnd,
     EntryProgress,
+    Peer,
     RouterMessage,
     ServedModel,
     StartBatch,
@@ -62,7 +75,23 @@ SAMPLINGS = st.builds(
     repetition_penalty=MILLIONTHS.map(lambda value: round(0.5 + 1.5 * value, 6)),
     ignore_end=st.booleans(),
 )
-CHUNKS = st.builds(TokenChunk, first_index=UINT32, token_ids=TOKEN_IDS, text=TEXTS)
+CUT_TEXTS = st.lists(st.tuples(UINT32, TEXTS), max_size=5)
+"""Tokens, each with the text that it completes."""
+
+
+def chunk_of(first_index: int, parts: list[tuple[int, str]]) -> TokenChunk:
+    return TokenChunk(
+        first_index=first_index,
+        token_ids=tuple(token for token, _ in parts),
+        text="".join(text for _, text in parts),
+        text_lengths=tuple(len(text) for _, text in parts),
+    )
+
+
+CHUNKS = st.builds(TokenChunk, first_index=UINT32, token_ids=TOKEN_IDS, text=TEXTS) | st.builds(
+    chunk_of, UINT32, CUT_TEXTS
+)
+PAYLOADS = st.builds(PayloadReference, object=TEXTS, size_bytes=UINT64, sha256=TEXTS)
 FAILURES = st.builds(Failure, code=TEXTS, message=TEXTS, field=TEXTS, retry_after_s=SECONDS)
 TRACES = st.builds(TraceContext, traceparent=TEXTS, tracestate=TEXTS)
 POSITIONS = st.builds(QueuePosition, ahead=UINT32, estimated_wait_s=st.none() | SECONDS)
@@ -74,6 +103,7 @@ USAGES = st.builds(
     first_token_s=SECONDS,
     total_s=SECONDS,
     attempts=UINT32,
+    resumptions=UINT32,
 ) | st.builds(Usage, prompt_tokens=UINT32, queue_s=SECONDS, total_s=SECONDS, attempts=UINT32)
 OUTCOMES = st.builds(
     Outcome,
@@ -85,8 +115,22 @@ OUTCOMES = st.builds(
     failure=st.none() | FAILURES,
     text=TEXTS,
     token_ids=TOKEN_IDS,
+    payload=st.none() | PAYLOADS,
+) | st.builds(
+    lambda chunk: Outcome(
+        request_id="r",
+        kind=OutcomeKind.COMPLETED,
+        model="m",
+        usage=Usage(),
+        text=chunk.text,
+        token_ids=chunk.token_ids,
+        text_lengths=chunk.text_lengths,
+    ),
+    CHUNKS,
 )
-STREAM_ENDS = OUTCOMES.map(lambda outcome: replace(outcome, text="", token_ids=()))
+STREAM_ENDS = OUTCOMES.map(
+    lambda outcome: replace(outcome, text="", token_ids=(), text_lengths=(), payload=None)
+)
 REQUESTS = st.builds(
     Request,
     id=IDS,
@@ -102,11 +146,16 @@ REQUESTS = st.builds(
     reply_to=TEXTS,
     gateway=TEXTS,
     task=st.sampled_from(Task),
+    payload=st.none() | PAYLOADS,
+    keep=st.booleans(),
 )
 MODELS = st.builds(
     Model, name=TEXTS, version=TEXTS, task=st.sampled_from(Task), context_length=UINT32, lanes=UINT32
 )
 ACCEPTED = st.builds(Accepted, request_id=TEXTS, position=POSITIONS)
+ATTACHMENTS = st.builds(
+    Attachment, tenant=NAMES, request_id=IDS, from_index=UINT32, wait_s=st.none() | SECONDS
+)
 DEAD_LETTERS = st.builds(
     DeadLetter,
     request_id=TEXTS,
@@ -177,14 +226,39 @@ ROUTER_MESSAGES = st.builds(
     ),
     cancel=tuples(UINT64),
     draining=st.booleans(),
+    peers=st.none() | tuples(st.builds(Peer, router_id=TEXTS, address=TEXTS)),
+    leave=st.booleans(),
 )
 
 # Deliver.
 
-GATEWAY_JOINS = st.builds(
-    GatewayJoin,
-    gateway_id=TEXTS,
-    held=tuples(st.builds(HeldStream, request_id=TEXTS, tenant=TEXTS, token_ids=TOKEN_IDS, text=TEXTS)),
+HELD = st.builds(
+    lambda request_id, tenant, chunk: HeldStream(
+        request_id=request_id,
+        tenant=tenant,
+        first_index=chunk.first_index,
+        token_ids=chunk.token_ids,
+        text=chunk.text,
+        text_lengths=chunk.text_lengths,
+    ),
+    TEXTS,
+    TEXTS,
+    CHUNKS,
+)
+GATEWAY_MESSAGES = st.builds(
+    GatewayMessage,
+    join=st.none() | st.builds(GatewayJoin, gateway_id=TEXTS, held=tuples(HELD)),
+    left=tuples(TEXTS),
+)
+CLAIMS = st.builds(Claim, router_id=TEXTS, taken=st.booleans())
+CLAIM_REPLIES = st.just(Running()) | st.builds(
+    HandOver,
+    output=st.none() | CHUNKS,
+    attempts=UINT32,
+    losses=UINT32,
+    resumptions=UINT32,
+    queue_s=st.none() | SECONDS,
+    first_token_s=st.none() | SECONDS,
 )
 LOADS = st.builds(
     ModelLoad,
@@ -207,4 +281,5 @@ DELIVERY_MESSAGES = st.builds(
         )
     ),
     draining=st.booleans(),
+    recall=tuples(st.builds(Recall, request_id=TEXTS, tenant=TEXTS)),
 )

@@ -24,12 +24,12 @@ from headrace.contract.common_wire import (
     encode_timestamp,
     encode_usage,
 )
-from headrace.contract.deliver import DeliveryMessage, GatewayJoin, HeldStream
+from headrace.contract.deliver import DeliveryMessage, GatewayJoin, GatewayMessage, HeldStream
 from headrace.contract.deliver_wire import (
     decode_delivery_message,
     decode_gateway_message,
     encode_delivery_message,
-    encode_gateway_join,
+    encode_gateway_message,
 )
 from headrace.contract.errors import InvalidRequest, MalformedMessage
 from headrace.contract.inference_wire import decode_generate, decode_result_key
@@ -111,7 +111,7 @@ def test_the_end_of_a_stream_carries_no_output(outcome: Outcome) -> None:
     """Its chunks did; the durable outcome has it."""
     end = encode_outcome(outcome, whole=False)
     assert (end.text, list(end.token_ids)) == ("", [])
-    whole = encode_outcome(replace(outcome, text="", token_ids=()), whole=True)
+    whole = encode_outcome(replace(outcome, text="", token_ids=(), text_lengths=(), payload=None), whole=True)
     assert end == whole
 
 
@@ -130,7 +130,7 @@ def test_an_event_or_message_of_a_newer_version_is_none() -> None:
     """It is skipped, not an error."""
     unknown = b"\xfa\x01\x02hi"  # field 31
     assert decode_generate_response(inference_pb2.GenerateResponse.FromString(unknown)) is None
-    assert decode_gateway_message(router_pb2.GatewayMessage.FromString(unknown)) is None
+    assert decode_gateway_message(router_pb2.GatewayMessage.FromString(unknown)) == GatewayMessage()
 
 
 def test_a_result_without_an_outcome_is_malformed() -> None:
@@ -142,7 +142,7 @@ def test_a_result_without_an_outcome_is_malformed() -> None:
 def test_a_held_stream_names_its_tenant() -> None:
     """Two tenants may use one id."""
     join = GatewayJoin(gateway_id="g", held=(HeldStream(request_id="r", tenant="t"),))
-    assert encode_gateway_join(join).join.held[0].tenant == "t"
+    assert encode_gateway_message(GatewayMessage(join=join)).join.held[0].tenant == "t"
 
 
 # What a client may leave out.

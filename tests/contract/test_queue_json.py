@@ -282,5 +282,5 @@ def test_events_name_every_field_of_a_chunk_in_json() -> None:
     chunk = TokenChunk(first_index=0, token_ids=(7,), text="")
     assert json.loads(encode_token_event("ID", chunk, as_json=True)) == {
         "request_id": "ID",
-        "tokens": {"first_index": 0, "token_ids": [7], "text": ""},
+        "tokens": {"first_index": 0, "token_ids": [7], "text": "", "text_lengths": []},
     }

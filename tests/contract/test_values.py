@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.contract.deliver import Model, ModelLoad
 from headrace.contract.values import GREEDY, Priority, Sampling, Task, TokenChunk
+from tests.contract import strategies as values
 
 
 def test_a_more_urgent_priority_is_the_smaller_number() -> None:
@@ -33,7 +34,8 @@ def test_chunks_join_where_they_meet(ids: list[int], cut: int, first: int) -> No
     whole = TokenChunk(first_index=first, token_ids=tuple(ids), text=text)
     head = TokenChunk(first_index=first, token_ids=tuple(ids[:cut]), text=text[:cut])
     tail = TokenChunk(first_index=head.next_index, token_ids=tuple(ids[cut:]), text=text[cut:])
-    assert head.joined(tail) == whole
+    joined = head.joined(tail)
+    assert (joined.first_index, joined.token_ids, joined.text) == (first, whole.token_ids, text)
     assert whole.next_index == first + len(ids)
 
 
@@ -65,3 +67,31 @@ def test_a_place_counts_those_of_the_same_or_a_more_urgent_class(
     load = ModelLoad(model=model, waiting=(1, 0, 3, 4), seconds_per_request=seconds, free_lanes=free_lanes)
     place = load.position(priority)
     assert (place.ahead, place.estimated_wait_s) == (ahead, wait_s)
+
+
+@given(values.CUT_TEXTS, st.integers(0, 8))
+def test_a_chunk_can_be_cut_behind_any_token(parts: list[tuple[int, str]], cut: int) -> None:
+    """And what follows the cut is what its tokens completed."""
+    chunk = values.chunk_of(3, parts)
+    rest = chunk.since(3 + cut)
+    if cut >= len(parts):
+        assert rest is None or not parts
+    else:
+        assert rest is not None
+        assert rest.token_ids == tuple(token for token, _ in parts[cut:])
+        assert rest.text == "".join(text for _, text in parts[cut:])
+
+
+@given(values.CUT_TEXTS.filter(len), st.data())
+def test_chunks_that_were_cut_and_joined_are_the_chunk(
+    parts: list[tuple[int, str]], data: st.DataObject
+) -> None:
+    cut = data.draw(st.integers(1, len(parts)))
+    first, rest = values.chunk_of(3, parts[:cut]), values.chunk_of(3 + cut, parts[cut:])
+    joined = first.joined(rest) if rest.token_ids else first
+    assert joined == values.chunk_of(3, parts)
+
+
+def test_the_text_of_a_chunk_without_lengths_is_its_last_tokens() -> None:
+    rest = TokenChunk(first_index=0, token_ids=(1, 2, 3), text="abc").since(2)
+    assert rest == TokenChunk(first_index=2, token_ids=(3,), text="abc", text_lengths=(3,))

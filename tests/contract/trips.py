@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 from hypothesis import strategies as st
 
+from headrace.contract import claims
 from headrace.contract import client_wire as client
 from headrace.contract import common_wire as common
 from headrace.contract import deliver_wire as deliver
@@ -16,7 +17,7 @@ from headrace.contract import inference_wire as inference
 from headrace.contract import queue_wire as queue
 from headrace.contract import work_wire as work
 from headrace.contract.subjects import CONTENT_TYPE_PROTOBUF, Queue
-from headrace.contract.values import Outcome, OutcomeKind, Priority, Task, TokenChunk
+from headrace.contract.values import Accepted, Outcome, OutcomeKind, Priority, Task, TokenChunk
 from headrace.v1 import common_pb2, inference_pb2, queue_pb2, router_pb2
 from tests.contract import strategies as values
 
@@ -44,7 +45,7 @@ def of_queue(message: queue_pb2.QueuedRequest) -> Any:
 
 def generate_response(event: Any) -> inference_pb2.GenerateResponse:
     match event:
-        case client.Accepted():
+        case Accepted():
             return inference.accepted_response(event.request_id, event.position)
         case TokenChunk():
             return inference.tokens_response(event)
@@ -82,10 +83,12 @@ def of_dead_letter(message: queue_pb2.DeadLetter) -> queue.DeadLetter:
 
 
 GENERATE_REQUESTS = values.REQUESTS.map(
-    lambda request: replace(request, reply_to="", gateway="", task=Task.GENERATE)
+    lambda request: replace(request, reply_to="", gateway="", task=Task.GENERATE, payload=None)
 )
 QUEUED_REQUESTS = values.REQUESTS.map(
-    lambda request: replace(request, model=QUEUE.model, priority=QUEUE.priority, tenant=QUEUE.tenant)
+    lambda request: replace(
+        request, model=QUEUE.model, priority=QUEUE.priority, tenant=QUEUE.tenant, keep=False
+    )
 )
 KEYS = st.tuples(values.NAMES, values.IDS)
 TRIPS = [
@@ -174,8 +177,8 @@ TRIPS = [
     ),
     Trip(
         router_pb2.GatewayMessage,
-        values.GATEWAY_JOINS,
-        deliver.encode_gateway_join,
+        values.GATEWAY_MESSAGES,
+        deliver.encode_gateway_message,
         deliver.decode_gateway_message,
     ),
     Trip(
@@ -183,5 +186,24 @@ TRIPS = [
         values.DELIVERY_MESSAGES,
         deliver.encode_delivery_message,
         deliver.decode_delivery_message,
+    ),
+    Trip(
+        router_pb2.Claim,
+        values.CLAIMS,
+        lambda c: router_pb2.Claim.FromString(claims.encode_claim(c)),
+        lambda m: claims.decode_claim(m.SerializeToString()),
+    ),
+    Trip(
+        router_pb2.ClaimReply,
+        values.CLAIM_REPLIES,
+        lambda c: router_pb2.ClaimReply.FromString(claims.encode_claim_reply(c)),
+        lambda m: claims.decode_claim_reply(m.SerializeToString()),
+    ),
+    Trip(inference_pb2.AttachRequest, values.ATTACHMENTS, inference.encode_attach, inference.decode_attach),
+    Trip(
+        inference_pb2.AttachResponse,
+        values.ACCEPTED | values.POSITIONS | values.CHUNKS | values.STREAM_ENDS,
+        inference.attach_response,
+        client.decode_generate_response,
     ),
 ]

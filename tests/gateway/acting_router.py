@@ -173,7 +173,7 @@ class ActingRouter(RouterServiceServicer):
 
     async def Deliver(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         messages = aiter(request_iterator)
-        join = decode_gateway_message(await anext(messages))
+        join = decode_gateway_message(await anext(messages)).join
         assert join is not None
         self.joins.put_nowait(join)
         joined = Joined(join)
@@ -189,7 +189,7 @@ class ActingRouter(RouterServiceServicer):
 
     async def _listen(self, messages: AsyncIterator[Any]) -> None:
         async for message in messages:
-            join = decode_gateway_message(message)
+            join = decode_gateway_message(message).join
             assert join is not None
             self.joins.put_nowait(join)
 

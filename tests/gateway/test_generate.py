@@ -14,13 +14,13 @@ import grpc
 import pytest
 
 from headrace.client.client import HeadraceClient
-from headrace.contract.client_wire import Accepted
 from headrace.contract.deliver import Delivery
 from headrace.contract.errors import DeadlinePassed, EngineFailed, InvalidRequest, Unavailable
 from headrace.contract.ids import new_request_id
 from headrace.contract.inference_wire import encode_generate
 from headrace.contract.requests import ChatMessage, Request
 from headrace.contract.values import (
+    Accepted,
     Failure,
     FinishReason,
     Outcome,

@@ -10,10 +10,10 @@ import pytest
 
 from headrace.client.client import HeadraceClient
 from headrace.client.request import Ask
-from headrace.contract.client_wire import Accepted
 from headrace.contract.errors import DuplicateRequest, InvalidRequest, Overloaded
 from headrace.contract.ids import new_request_id
 from headrace.contract.subjects import REQUESTS_STREAM
+from headrace.contract.values import Accepted
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import NatsSettings, Settings
 from tests.gateway.acting_router import ActingRouter

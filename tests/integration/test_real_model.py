@@ -11,10 +11,9 @@ import nats
 import pytest
 
 from headrace.client.client import HeadraceClient
-from headrace.contract.client_wire import Accepted
 from headrace.contract.errors import DeadlinePassed, DuplicateRequest, InvalidRequest, UnknownModel
 from headrace.contract.ids import new_request_id
-from headrace.contract.values import FinishReason, Outcome, OutcomeKind, TokenChunk
+from headrace.contract.values import Accepted, FinishReason, Outcome, OutcomeKind, TokenChunk
 from headrace.models.store import StoredModel
 from headrace.models.tokeniser import Tokeniser
 from tests.integration.processes import Processes

@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc.aio
 
-from headrace.contract.deliver import DeliveryMessage, GatewayJoin, HeldStream
-from headrace.contract.deliver_wire import decode_delivery_message, encode_gateway_join
+from headrace.contract.deliver import DeliveryMessage, GatewayJoin, GatewayMessage, HeldStream
+from headrace.contract.deliver_wire import decode_delivery_message, encode_gateway_message
 from headrace.contract.values import FinishReason, Outcome, TokenChunk
 from headrace.contract.work import (
     BatchEnded,
@@ -159,7 +159,9 @@ async def gateway(
     """A gateway that has joined the router at `address`."""
     async with grpc.aio.insecure_channel(address) as channel:
         stream = RouterServiceStub(channel).Deliver()
-        await stream.write(encode_gateway_join(GatewayJoin(gateway_id=gateway_id, held=held)))
+        await stream.write(
+            encode_gateway_message(GatewayMessage(join=GatewayJoin(gateway_id=gateway_id, held=held)))
+        )
         scripted = ScriptedGateway(stream)
         for had in held:
             scripted.tokens[had.request_id] = list(had.token_ids)

@@ -34,7 +34,9 @@ async def test_what_is_ready_goes_in_one_message() -> None:
     assert await take(outbox) == WorkerMessage(
         progress=(
             EntryProgress(
-                assignment=1, tokens=TokenChunk(first_index=5, token_ids=(70, 71), text="ab"), end=END
+                assignment=1,
+                tokens=TokenChunk(first_index=5, token_ids=(70, 71), text="ab", text_lengths=(1, 1)),
+                end=END,
             ),
             EntryProgress(assignment=2, tokens=TokenChunk(first_index=0, token_ids=(80,), text="x")),
         ),

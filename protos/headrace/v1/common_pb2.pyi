@@ -224,6 +224,7 @@ class TokenChunk(_message.Message):
     FIRST_INDEX_FIELD_NUMBER: _builtins.int
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    TEXT_LENGTHS_FIELD_NUMBER: _builtins.int
     first_index: _builtins.int
     """Index of the first token of this chunk in the request's output, from 0. A gap to the last chunk's end means loss."""
     text: _builtins.str
@@ -232,20 +233,57 @@ class TokenChunk(_message.Message):
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The tokens; at least one."""
 
+    @_builtins.property
+    def text_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Unicode characters of the text that each token completed, so that a chunk can be cut behind any of them. Absent for
+        one token; absent for several, all text counts as the last one's.
+        """
+
     def __init__(
         self,
         *,
         first_index: _builtins.int = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         text: _builtins.str = ...,
+        text_lengths: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_index", b"first_index", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_index", b"first_index", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TokenChunk: _TypeAlias = TokenChunk  # noqa: Y015
+
+@_typing.final
+class PayloadReference(_message.Message):
+    """Something too large for a message, kept in the object store bucket headrace_payloads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    object: _builtins.str
+    """Name of the object."""
+    size_bytes: _builtins.int
+    """Its size."""
+    sha256: _builtins.str
+    """SHA-256 of its bytes, as hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        object: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PayloadReference: _TypeAlias = PayloadReference  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
@@ -259,12 +297,17 @@ class Usage(_message.Message):
     FIRST_TOKEN_TIME_FIELD_NUMBER: _builtins.int
     TOTAL_TIME_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    RESUMPTIONS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """Tokens of the rendered prompt."""
     output_tokens: _builtins.int
     """Tokens made, the end token and those of a stop string included."""
     attempts: _builtins.int
-    """Assignments to a worker; more than 1 means that the request was resumed."""
+    """Assignments to a worker; more than 1 means that an attempt was lost, failed or handed on."""
+    resumptions: _builtins.int
+    """How often the output went on from the tokens so far, elsewhere or later. A continuation of a sampled request is a new
+    draw, and penalties see only the tokens made since.
+    """
     @_builtins.property
     def queue_time(self) -> _duration_pb2.Duration:
         """From acceptance by the broker to the first assignment to a worker."""
@@ -286,10 +329,11 @@ class Usage(_message.Message):
         first_token_time: _duration_pb2.Duration | None = ...,
         total_time: _duration_pb2.Duration | None = ...,
         attempts: _builtins.int = ...,
+        resumptions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_token_time", b"first_token_time", "queue_time", b"queue_time", "total_time", b"total_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "first_token_time", b"first_token_time", "output_tokens", b"output_tokens", "prompt_tokens", b"prompt_tokens", "queue_time", b"queue_time", "total_time", b"total_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "first_token_time", b"first_token_time", "output_tokens", b"output_tokens", "prompt_tokens", b"prompt_tokens", "queue_time", b"queue_time", "resumptions", b"resumptions", "total_time", b"total_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -345,6 +389,8 @@ class Outcome(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TEXT_LENGTHS_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request."""
     kind: Global___OutcomeKind.ValueType
@@ -367,6 +413,14 @@ class Outcome(_message.Message):
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The whole output as tokens; left out at the end of a stream like text."""
 
+    @_builtins.property
+    def text_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """As in TokenChunk, for the whole output; left out at the end of a stream like text."""
+
+    @_builtins.property
+    def payload(self) -> Global___PayloadReference:
+        """Only on NATS, where text and token ids are too large for a message: this object is the whole Outcome."""
+
     def __init__(
         self,
         *,
@@ -378,10 +432,12 @@ class Outcome(_message.Message):
         model: _builtins.str = ...,
         text: _builtins.str = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        text_lengths: _abc.Iterable[_builtins.int] | None = ...,
+        payload: Global___PayloadReference | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "payload", b"payload", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_reason", b"finish_reason", "kind", b"kind", "model", b"model", "request_id", b"request_id", "text", b"text", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_reason", b"finish_reason", "kind", b"kind", "model", b"model", "payload", b"payload", "request_id", b"request_id", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,8 +28,8 @@ if _version_not_supported:
 class InferenceServiceStub:
     """The public front door, on the gateway.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id used
-    twice; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
     that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
     """
 
@@ -48,6 +48,11 @@ class InferenceServiceStub:
                 '/headrace.v1.InferenceService/Submit',
                 request_serializer=headrace_dot_v1_dot_inference__pb2.SubmitRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_inference__pb2.SubmitResponse.FromString,
+                _registered_method=True)
+        self.Attach = channel.unary_stream(
+                '/headrace.v1.InferenceService/Attach',
+                request_serializer=headrace_dot_v1_dot_inference__pb2.AttachRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_inference__pb2.AttachResponse.FromString,
                 _registered_method=True)
         self.GetResult = channel.unary_unary(
                 '/headrace.v1.InferenceService/GetResult',
@@ -69,14 +74,15 @@ class InferenceServiceStub:
 class InferenceServiceServicer:
     """The public front door, on the gateway.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id used
-    twice; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
     that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
     """
 
     def Generate(self, request, context):
         """Text from a prompt, streamed. The first response is `accepted`, the last is `finished`; the tokens of all
-        responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request.
+        responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request, unless
+        `keep` is set. The same request sent again under its id is not done again: the call gets the same answer, from index 0.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +90,14 @@ class InferenceServiceServicer:
 
     def Submit(self, request, context):
         """Queues a request and returns at once. It is answered whether or not anybody waits; fetch it with GetResult.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Attach(self, request, context):
+        """The tokens of a request from an index on, and how it ended: while it waits, while it runs, and after. On any gateway,
+        any number of times. The end of this call ends nothing else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,6 +137,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     request_deserializer=headrace_dot_v1_dot_inference__pb2.SubmitRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_inference__pb2.SubmitResponse.SerializeToString,
             ),
+            'Attach': grpc.unary_stream_rpc_method_handler(
+                    servicer.Attach,
+                    request_deserializer=headrace_dot_v1_dot_inference__pb2.AttachRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_inference__pb2.AttachResponse.SerializeToString,
+            ),
             'GetResult': grpc.unary_unary_rpc_method_handler(
                     servicer.GetResult,
                     request_deserializer=headrace_dot_v1_dot_inference__pb2.GetResultRequest.FromString,
@@ -149,8 +168,8 @@ def add_InferenceServiceServicer_to_server(servicer, server):
 class InferenceService:
     """The public front door, on the gateway.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id used
-    twice; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
     that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
     """
 
@@ -198,6 +217,33 @@ class InferenceService:
             '/headrace.v1.InferenceService/Submit',
             headrace_dot_v1_dot_inference__pb2.SubmitRequest.SerializeToString,
             headrace_dot_v1_dot_inference__pb2.SubmitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attach(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headrace.v1.InferenceService/Attach',
+            headrace_dot_v1_dot_inference__pb2.AttachRequest.SerializeToString,
+            headrace_dot_v1_dot_inference__pb2.AttachResponse.FromString,
             options,
             channel_credentials,
             insecure,

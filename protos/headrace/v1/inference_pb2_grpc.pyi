@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class InferenceServiceStub:
     """The public front door, on the gateway.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id used
-    twice; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
     that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
     """
 
@@ -40,10 +40,15 @@ class InferenceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> InferenceServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
     """Text from a prompt, streamed. The first response is `accepted`, the last is `finished`; the tokens of all
-    responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request.
+    responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request, unless
+    `keep` is set. The same request sent again under its id is not done again: the call gets the same answer, from index 0.
     """
     Submit: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]
     """Queues a request and returns at once. It is answered whether or not anybody waits; fetch it with GetResult."""
+    Attach: _grpc.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]
+    """The tokens of a request from an index on, and how it ended: while it waits, while it runs, and after. On any gateway,
+    any number of times. The end of this call ends nothing else.
+    """
     GetResult: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetResultRequest, _inference_pb2.GetResultResponse]
     """The outcome of a request, kept for a set time after its end."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]
@@ -55,18 +60,23 @@ class InferenceServiceStub:
 class InferenceServiceAsyncStub(InferenceServiceStub):
     """The public front door, on the gateway.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id used
-    twice; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
     that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
     """Text from a prompt, streamed. The first response is `accepted`, the last is `finished`; the tokens of all
-    responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request.
+    responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request, unless
+    `keep` is set. The same request sent again under its id is not done again: the call gets the same answer, from index 0.
     """
     Submit: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]  # type: ignore[assignment]
     """Queues a request and returns at once. It is answered whether or not anybody waits; fetch it with GetResult."""
+    Attach: _aio.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]  # type: ignore[assignment]
+    """The tokens of a request from an index on, and how it ended: while it waits, while it runs, and after. On any gateway,
+    any number of times. The end of this call ends nothing else.
+    """
     GetResult: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetResultRequest, _inference_pb2.GetResultResponse]  # type: ignore[assignment]
     """The outcome of a request, kept for a set time after its end."""
     Cancel: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]  # type: ignore[assignment]
@@ -77,8 +87,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """The public front door, on the gateway.
 
-    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id used
-    twice; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
+    Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
     that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
     """
 
@@ -89,7 +99,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.GenerateResponse], _abc.AsyncIterator[_inference_pb2.GenerateResponse]]:
         """Text from a prompt, streamed. The first response is `accepted`, the last is `finished`; the tokens of all
-        responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request.
+        responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request, unless
+        `keep` is set. The same request sent again under its id is not done again: the call gets the same answer, from index 0.
         """
 
     @_abc_1.abstractmethod
@@ -99,6 +110,16 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.SubmitResponse, _abc.Awaitable[_inference_pb2.SubmitResponse]]:
         """Queues a request and returns at once. It is answered whether or not anybody waits; fetch it with GetResult."""
+
+    @_abc_1.abstractmethod
+    def Attach(
+        self,
+        request: _inference_pb2.AttachRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inference_pb2.AttachResponse], _abc.AsyncIterator[_inference_pb2.AttachResponse]]:
+        """The tokens of a request from an index on, and how it ended: while it waits, while it runs, and after. On any gateway,
+        any number of times. The end of this call ends nothing else.
+        """
 
     @_abc_1.abstractmethod
     def GetResult(

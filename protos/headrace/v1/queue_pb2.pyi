@@ -36,6 +36,7 @@ class QueuedRequest(_message.Message):
     REPLY_TO_FIELD_NUMBER: _builtins.int
     GATEWAY_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A ULID or UUIDv7. Default: the Nats-Msg-Id header where it is one, else one made from the message's place in the stream."""
     prompt: _builtins.str
@@ -64,6 +65,12 @@ class QueuedRequest(_message.Message):
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """When the answer is no longer of use; default none."""
 
+    @_builtins.property
+    def payload(self) -> _common_pb2.PayloadReference:
+        """For what is too large for a message: this object is a QueuedRequest in the same format, which the other fields of this
+        one complete and override.
+        """
+
     def __init__(
         self,
         *,
@@ -77,10 +84,11 @@ class QueuedRequest(_message.Message):
         reply_to: _builtins.str = ...,
         gateway: _builtins.str = ...,
         task: _common_pb2.Task.ValueType = ...,
+        payload: _common_pb2.PayloadReference | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "payload", b"payload", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "gateway", b"gateway", "id", b"id", "max_tokens", b"max_tokens", "messages", b"messages", "prompt", b"prompt", "reply_to", b"reply_to", "sampling", b"sampling", "stop", b"stop", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "gateway", b"gateway", "id", b"id", "max_tokens", b"max_tokens", "messages", b"messages", "payload", b"payload", "prompt", b"prompt", "reply_to", b"reply_to", "sampling", b"sampling", "stop", b"stop", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

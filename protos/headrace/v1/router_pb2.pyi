@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from headrace.v1 import common_pb2 as _common_pb2
@@ -312,8 +313,12 @@ class RouterMessage(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    LEAVE_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """The router leaves: join another."""
+    leave: _builtins.bool
+    """An operator wants this worker to drain and end."""
     @_builtins.property
     def welcome(self) -> Global___RouterWelcome:
         """First, once."""
@@ -326,6 +331,10 @@ class RouterMessage(_message.Message):
     def cancel(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Assignments to end within one step."""
 
+    @_builtins.property
+    def peers(self) -> Global___Peers:
+        """The living routers, at the start and when they change: where to go when this one is lost."""
+
     def __init__(
         self,
         *,
@@ -333,14 +342,66 @@ class RouterMessage(_message.Message):
         start: _abc.Iterable[Global___StartBatch] | None = ...,
         cancel: _abc.Iterable[_builtins.int] | None = ...,
         draining: _builtins.bool = ...,
+        peers: Global___Peers | None = ...,
+        leave: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["peers", b"peers", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "start", b"start", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "leave", b"leave", "peers", b"peers", "start", b"start", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RouterMessage: _TypeAlias = RouterMessage  # noqa: Y015
+
+@_typing.final
+class Peers(_message.Message):
+    """The living routers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def routers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]:
+        """In no order; the sender is one of them."""
+
+    def __init__(
+        self,
+        *,
+        routers: _abc.Iterable[Global___Peer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["routers", b"routers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Peers: _TypeAlias = Peers  # noqa: Y015
+
+@_typing.final
+class Peer(_message.Message):
+    """A router as others reach it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTER_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    router_id: _builtins.str
+    """Unique among living routers."""
+    address: _builtins.str
+    """host:port."""
+    def __init__(
+        self,
+        *,
+        router_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "router_id", b"router_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Peer: _TypeAlias = Peer  # noqa: Y015
 
 @_typing.final
 class RouterWelcome(_message.Message):
@@ -471,18 +532,24 @@ class GatewayMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOIN_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def join(self) -> Global___GatewayJoin:
-        """First, once."""
+        """First, once. Later ones tell of more streams."""
+
+    @_builtins.property
+    def left(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Requests that no client of the gateway waits for: nothing more is to be delivered. The answer to a Recall of them, too."""
 
     def __init__(
         self,
         *,
         join: Global___GatewayJoin | None = ...,
+        left: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["join", b"join"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["join", b"join"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["join", b"join", "left", b"left"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -526,15 +593,23 @@ class HeldStream(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    TEXT_LENGTHS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request."""
     text: _builtins.str
     """The text that came with them."""
     tenant: _builtins.str
     """Whose request it is."""
+    first_index: _builtins.int
+    """Where the client's interest begins: 0, or where it attached."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The tokens that were delivered, from index 0."""
+        """The tokens that were delivered, from first_index on."""
+
+    @_builtins.property
+    def text_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """As in TokenChunk."""
 
     def __init__(
         self,
@@ -543,10 +618,12 @@ class HeldStream(_message.Message):
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         text: _builtins.str = ...,
         tenant: _builtins.str = ...,
+        first_index: _builtins.int = ...,
+        text_lengths: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tenant", b"tenant", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_index", b"first_index", "request_id", b"request_id", "tenant", b"tenant", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -562,6 +639,7 @@ class DeliveryMessage(_message.Message):
     CATALOGUE_FIELD_NUMBER: _builtins.int
     DELIVERIES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """The router leaves."""
     @_builtins.property
@@ -576,6 +654,10 @@ class DeliveryMessage(_message.Message):
     def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivery]:
         """For clients; in order per request."""
 
+    @_builtins.property
+    def recall(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recall]:
+        """Requests that this router goes on with: say what your clients have of them. From now on their tokens are this router's."""
+
     def __init__(
         self,
         *,
@@ -583,14 +665,147 @@ class DeliveryMessage(_message.Message):
         catalogue: Global___Catalogue | None = ...,
         deliveries: _abc.Iterable[Global___Delivery] | None = ...,
         draining: _builtins.bool = ...,
+        recall: _abc.Iterable[Global___Recall] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "deliveries", b"deliveries", "draining", b"draining", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "deliveries", b"deliveries", "draining", b"draining", "recall", b"recall", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeliveryMessage: _TypeAlias = DeliveryMessage  # noqa: Y015
+
+@_typing.final
+class Recall(_message.Message):
+    """A question for what a gateway's clients have; answered by a GatewayJoin with a HeldStream, or by `left`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request."""
+    tenant: _builtins.str
+    """Whose it is."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recall: _TypeAlias = Recall  # noqa: Y015
+
+@_typing.final
+class Claim(_message.Message):
+    """From router to routers, on hr.v1.claim.<tenant>.<request id>: the broker has given this one a request that another had."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTER_ID_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
+    router_id: _builtins.str
+    """Who claims."""
+    taken: _builtins.bool
+    """False: a question; whoever has the request answers with a ClaimReply. True: nobody answered, and the claimer goes on
+    with it; whoever still has it lets go of it without an outcome.
+    """
+    def __init__(
+        self,
+        *,
+        router_id: _builtins.str = ...,
+        taken: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["router_id", b"router_id", "taken", b"taken"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Claim: _TypeAlias = Claim  # noqa: Y015
+
+@_typing.final
+class ClaimReply(_message.Message):
+    """The answer of a router that has the request, or had it last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNNING_FIELD_NUMBER: _builtins.int
+    HANDED_OVER_FIELD_NUMBER: _builtins.int
+    running: _builtins.bool
+    """It is at work on it: the claimer lets go."""
+    @_builtins.property
+    def handed_over(self) -> Global___HandOver:
+        """It has given it back: the claimer goes on from here."""
+
+    def __init__(
+        self,
+        *,
+        running: _builtins.bool = ...,
+        handed_over: Global___HandOver | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "handed_over", b"handed_over", "running", b"running"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "handed_over", b"handed_over", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["running", "handed_over"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+Global___ClaimReply: _TypeAlias = ClaimReply  # noqa: Y015
+
+@_typing.final
+class HandOver(_message.Message):
+    """What a router that gives a request back knows of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
+    RESUMPTIONS_FIELD_NUMBER: _builtins.int
+    QUEUE_TIME_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_TIME_FIELD_NUMBER: _builtins.int
+    attempts: _builtins.int
+    """Assignments so far."""
+    losses: _builtins.int
+    """Those of them that were lost or failed."""
+    resumptions: _builtins.int
+    """How often the output went on from the tokens so far."""
+    @_builtins.property
+    def output(self) -> _common_pb2.TokenChunk:
+        """The output so far, from index 0."""
+
+    @_builtins.property
+    def queue_time(self) -> _duration_pb2.Duration:
+        """From acceptance to the first assignment, and to the first token; absent where there was none."""
+
+    @_builtins.property
+    def first_token_time(self) -> _duration_pb2.Duration:
+        """See queue_time."""
+
+    def __init__(
+        self,
+        *,
+        output: _common_pb2.TokenChunk | None = ...,
+        attempts: _builtins.int = ...,
+        losses: _builtins.int = ...,
+        resumptions: _builtins.int = ...,
+        queue_time: _duration_pb2.Duration | None = ...,
+        first_token_time: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_token_time", b"first_token_time", "output", b"output", "queue_time", b"queue_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "first_token_time", b"first_token_time", "losses", b"losses", "output", b"output", "queue_time", b"queue_time", "resumptions", b"resumptions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOver: _TypeAlias = HandOver  # noqa: Y015
 
 @_typing.final
 class Catalogue(_message.Message):

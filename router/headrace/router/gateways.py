@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from headrace.contract.deliver import DeliveryMessage, GatewayJoin, HeldStream, ModelLoad
+from headrace.contract.deliver import DeliveryMessage, GatewayMessage, HeldStream, ModelLoad
 from headrace.contract.errors import MalformedMessage
 from headrace.contract.values import Outcome, TokenChunk
 from headrace.router.outbox import Outbox
@@ -98,16 +98,17 @@ class Gateways:
         for link in self._links.values():
             link.outbox.catalogue(())
 
-    async def serve(self, joins: AsyncIterator[GatewayJoin]) -> AsyncIterator[DeliveryMessage]:
+    async def serve(self, messages: AsyncIterator[GatewayMessage]) -> AsyncIterator[DeliveryMessage]:
         """The messages for one gateway, until it goes or this router does. Raises MalformedMessage."""
-        join = await anext(joins, None)
+        first = await anext(messages, None)
+        join = None if first is None else first.join
         if join is None or not join.gateway_id:
             raise MalformedMessage("GatewayMessage.join", "must come first, with a gateway_id")
         link = self._links[join.gateway_id] = GatewayLink(join.gateway_id)  # replaces one that it gave up
         link.outbox.catalogue(self._catalogue)
         self._told(link, join.held)
         log.info("gateway.joined", gateway=join.gateway_id, held=len(link.held))
-        reader = asyncio.create_task(self._read(link, joins), name=f"gateway {join.gateway_id}: read")
+        reader = asyncio.create_task(self._read(link, messages), name=f"gateway {join.gateway_id}: read")
         try:
             yield DeliveryMessage(welcome=self._router_id)
             while not self._leaving:
@@ -119,10 +120,11 @@ class Gateways:
                 del self._links[join.gateway_id]
             log.info("gateway.left", gateway=join.gateway_id)
 
-    async def _read(self, link: GatewayLink, joins: AsyncIterator[GatewayJoin]) -> None:
+    async def _read(self, link: GatewayLink, messages: AsyncIterator[GatewayMessage]) -> None:
         """Later joins tell of more streams: the rest of a long list, or those that lost another router."""
-        async for join in joins:
-            self._told(link, join.held)
+        async for message in messages:
+            if message.join is not None:
+                self._told(link, message.join.held)
 
     def _told(self, link: GatewayLink, held: Iterable[HeldStream]) -> None:
         for stream in held:

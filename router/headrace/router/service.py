@@ -12,7 +12,7 @@ from headrace.router.workers import Workers
 from headrace.v1.router_pb2_grpc import RouterServiceServicer
 
 if TYPE_CHECKING:
-    from headrace.contract.deliver import GatewayJoin
+    from headrace.contract.deliver import GatewayMessage
     from headrace.contract.work import WorkerMessage
 
 SERVICE = "headrace.v1.RouterService"
@@ -32,7 +32,7 @@ class RouterService(RouterServiceServicer):
 
     async def Deliver(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 — the name in the proto
         """What this router delivers to the clients of a gateway."""
-        async for message in self._gateways.serve(_joins(request_iterator)):
+        async for message in self._gateways.serve(_told(request_iterator)):
             yield encode_delivery_message(message)
 
 
@@ -41,7 +41,6 @@ async def _decoded(messages: Any) -> AsyncIterator[WorkerMessage]:
         yield decode_worker_message(message)
 
 
-async def _joins(messages: Any) -> AsyncIterator[GatewayJoin]:
+async def _told(messages: Any) -> AsyncIterator[GatewayMessage]:
     async for message in messages:
-        if (join := decode_gateway_message(message)) is not None:
-            yield join
+        yield decode_gateway_message(message)

@@ -6,9 +6,8 @@ import dataclasses
 import json
 from typing import Any
 
-from headrace.contract.client_wire import Accepted
 from headrace.contract.errors import HeadraceError
-from headrace.contract.values import Outcome, QueuePosition, TokenChunk
+from headrace.contract.values import Accepted, Outcome, QueuePosition, TokenChunk
 
 
 def event_json(event: Accepted | QueuePosition | TokenChunk | Outcome) -> str:

@@ -103,9 +103,8 @@ async def _as_json(client: HeadraceClient, model: str | None, ask: Ask) -> bool:
 async def _stream(client: HeadraceClient, model: str | None, ask: Ask, show: Callable[[Event], None]) -> bool:
     """Whether the request ran to its end; somebody else may have cancelled it."""
     from headrace.cli.gateway_call import choose_model
-    from headrace.contract.client_wire import Accepted
     from headrace.contract.errors import Unavailable
-    from headrace.contract.values import Outcome, OutcomeKind
+    from headrace.contract.values import Accepted, Outcome, OutcomeKind
 
     kind, request_id = None, ""
     try:

@@ -29,7 +29,7 @@ from headrace.cli.options import AddressOption, JsonOption, TenantOption
 
 if TYPE_CHECKING:
     from headrace.client.client import HeadraceClient
-    from headrace.contract.client_wire import Accepted
+    from headrace.contract.values import Accepted
 
 RequestId = Annotated[str, typer.Argument(metavar="ID", help="The request's id.", show_default=False)]
 

@@ -10,8 +10,7 @@ from typing import Self, TextIO
 from rich.console import Console
 from rich.status import Status
 
-from headrace.contract.client_wire import Accepted
-from headrace.contract.values import Outcome, OutcomeKind, QueuePosition, TokenChunk
+from headrace.contract.values import Accepted, Outcome, OutcomeKind, QueuePosition, TokenChunk
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 

@@ -9,9 +9,8 @@ These names are what a program imports:
 """
 
 from headrace.client.client import HeadraceClient
-from headrace.contract.client_wire import Accepted
 from headrace.contract.errors import HeadraceError
-from headrace.contract.values import Outcome, Priority, QueuePosition, TokenChunk
+from headrace.contract.values import Accepted, Outcome, Priority, QueuePosition, TokenChunk
 
 __all__ = [
     "Accepted",

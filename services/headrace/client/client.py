@@ -20,11 +20,10 @@ import grpc.aio
 from headrace.client.failures import error_of_call, error_of_failure
 from headrace.client.request import Ask, request_of
 from headrace.contract import client_wire as wire
-from headrace.contract.client_wire import Accepted
 from headrace.contract.deliver import Model
 from headrace.contract.errors import HeadraceError, NotFound, Unavailable
 from headrace.contract.inference_wire import DEFAULT_TENANT, encode_generate
-from headrace.contract.values import Outcome, OutcomeKind, QueuePosition, TokenChunk
+from headrace.contract.values import Accepted, Outcome, OutcomeKind, QueuePosition, TokenChunk
 from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.grpc_tracing import call_metadata
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub

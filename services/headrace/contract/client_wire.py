@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from headrace.contract.common_wire import (
     decode_chunk,
     decode_kind,
@@ -16,16 +14,8 @@ from headrace.contract.deliver_wire import decode_model
 from headrace.contract.errors import MalformedMessage
 from headrace.contract.inference_wire import encode_generate
 from headrace.contract.requests import Request
-from headrace.contract.values import Outcome, OutcomeKind, QueuePosition, TokenChunk
+from headrace.contract.values import Accepted, Outcome, OutcomeKind, QueuePosition, TokenChunk
 from headrace.v1 import inference_pb2 as pb
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """The promise that a request will be answered."""
-
-    request_id: str
-    position: QueuePosition
 
 
 def decode_accepted(message: pb.Accepted) -> Accepted:
@@ -33,7 +23,7 @@ def decode_accepted(message: pb.Accepted) -> Accepted:
 
 
 def decode_generate_response(
-    message: pb.GenerateResponse,
+    message: pb.GenerateResponse | pb.AttachResponse,
 ) -> Accepted | QueuePosition | TokenChunk | Outcome | None:
     """The event of a response; None for one that this version does not know."""
     match message.WhichOneof("event"):

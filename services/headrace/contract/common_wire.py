@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from headrace.contract.errors import InvalidRequest
+from headrace.contract.errors import InvalidRequest, MalformedMessage
 from headrace.contract.requests import ChatMessage
 from headrace.contract.values import (
     Failure,
     FinishReason,
     Outcome,
     OutcomeKind,
+    PayloadReference,
     Priority,
     QueuePosition,
     Sampling,
@@ -147,11 +150,38 @@ def decode_message(message: pb.ChatMessage) -> ChatMessage:
 
 
 def encode_chunk(chunk: TokenChunk) -> pb.TokenChunk:
-    return pb.TokenChunk(first_index=chunk.first_index, token_ids=chunk.token_ids, text=chunk.text)
+    return pb.TokenChunk(
+        first_index=chunk.first_index,
+        token_ids=chunk.token_ids,
+        text=chunk.text,
+        text_lengths=chunk.text_lengths,
+    )
 
 
 def decode_chunk(message: pb.TokenChunk) -> TokenChunk:
-    return TokenChunk(first_index=message.first_index, token_ids=tuple(message.token_ids), text=message.text)
+    """Raises MalformedMessage where the text's lengths are not those of its tokens."""
+    token_ids, text = tuple(message.token_ids), message.text
+    return TokenChunk(
+        first_index=message.first_index,
+        token_ids=token_ids,
+        text=text,
+        text_lengths=decode_lengths(message.text_lengths, token_ids, text),
+    )
+
+
+def decode_lengths(lengths: Sequence[int], token_ids: Sequence[int], text: str) -> tuple[int, ...]:
+    """Raises MalformedMessage where there are some, and not one for each token, or not those of the text."""
+    if lengths and (len(lengths) != len(token_ids) or sum(lengths) != len(text)):
+        raise MalformedMessage("text_lengths", "are not those of the tokens' text")
+    return tuple(lengths)
+
+
+def encode_payload(payload: PayloadReference) -> pb.PayloadReference:
+    return pb.PayloadReference(object=payload.object, size_bytes=payload.size_bytes, sha256=payload.sha256)
+
+
+def decode_payload(message: pb.PayloadReference) -> PayloadReference:
+    return PayloadReference(object=message.object, size_bytes=message.size_bytes, sha256=message.sha256)
 
 
 def encode_failure(failure: Failure) -> pb.Error:
@@ -177,6 +207,7 @@ def encode_usage(usage: Usage) -> pb.Usage:
         queue_time=encode_duration(usage.queue_s),
         total_time=encode_duration(usage.total_s),
         attempts=usage.attempts,
+        resumptions=usage.resumptions,
     )
     if usage.output_tokens:
         message.first_token_time.CopyFrom(encode_duration(usage.first_token_s))
@@ -191,6 +222,7 @@ def decode_usage(message: pb.Usage) -> Usage:
         first_token_s=decode_duration(message.first_token_time),
         total_s=decode_duration(message.total_time),
         attempts=message.attempts,
+        resumptions=message.resumptions,
     )
 
 
@@ -208,10 +240,15 @@ def encode_outcome(outcome: Outcome, *, whole: bool) -> pb.Outcome:
     if whole:
         message.text = outcome.text
         message.token_ids.extend(outcome.token_ids)
+        message.text_lengths.extend(outcome.text_lengths)
+        if outcome.payload is not None:
+            message.payload.CopyFrom(encode_payload(outcome.payload))
     return message
 
 
 def decode_outcome(message: pb.Outcome) -> Outcome:
+    """Raises MalformedMessage where the text's lengths are not those of its tokens."""
+    token_ids = tuple(message.token_ids)
     return Outcome(
         request_id=message.request_id,
         kind=decode_kind(message.kind),
@@ -220,7 +257,9 @@ def decode_outcome(message: pb.Outcome) -> Outcome:
         finish_reason=decode_finish(message.finish_reason),
         failure=decode_failure(message.error) if message.HasField("error") else None,
         text=message.text,
-        token_ids=tuple(message.token_ids),
+        token_ids=token_ids,
+        text_lengths=decode_lengths(message.text_lengths, token_ids, message.text),
+        payload=decode_payload(message.payload) if message.HasField("payload") else None,
     )
 
 

@@ -13,8 +13,30 @@ class HeldStream:
 
     request_id: str
     tenant: str = "default"
+    first_index: int = 0
+    """Where the client's interest begins: 0, or where it attached."""
     token_ids: tuple[int, ...] = ()
+    """From `first_index` on."""
     text: str = ""
+    text_lengths: tuple[int, ...] = ()
+    """As in TokenChunk."""
+
+    @property
+    def next_index(self) -> int:
+        """The first token that the client does not have."""
+        return self.first_index + len(self.token_ids)
+
+    @property
+    def output(self) -> TokenChunk | None:
+        """All that it holds, as one chunk; None where that is nothing."""
+        if not self.token_ids:
+            return None
+        return TokenChunk(
+            first_index=self.first_index,
+            token_ids=self.token_ids,
+            text=self.text,
+            text_lengths=self.text_lengths,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +45,24 @@ class GatewayJoin:
 
     gateway_id: str
     held: tuple[HeldStream, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayMessage:
+    """From gateway to router."""
+
+    join: GatewayJoin | None = None
+    """First, once; later ones tell of more streams."""
+    left: tuple[str, ...] = ()
+    """Requests that no client waits for: nothing more is to be delivered. The answer to a recall of them, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """A router goes on with this request, and asks what the gateway's client has of it."""
+
+    request_id: str
+    tenant: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,3 +119,5 @@ class DeliveryMessage:
     """None = unchanged."""
     deliveries: tuple[Delivery, ...] = ()
     draining: bool = False
+    recall: tuple[Recall, ...] = ()
+    """Requests whose tokens are this router's from now on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headrace.contract.common_wire import (
     decode_chunk,
+    decode_lengths,
     decode_outcome,
     decode_position,
     decode_task,
@@ -15,43 +16,55 @@ from headrace.contract.deliver import (
     Delivery,
     DeliveryMessage,
     GatewayJoin,
+    GatewayMessage,
     HeldStream,
     Model,
     ModelLoad,
+    Recall,
 )
 from headrace.v1 import inference_pb2
 from headrace.v1 import router_pb2 as pb
 
 
-def encode_gateway_join(join: GatewayJoin) -> pb.GatewayMessage:
-    return pb.GatewayMessage(
-        join=pb.GatewayJoin(
-            gateway_id=join.gateway_id,
-            held=[
-                pb.HeldStream(
-                    request_id=held.request_id, token_ids=held.token_ids, text=held.text, tenant=held.tenant
-                )
-                for held in join.held
-            ],
+def encode_gateway_message(message: GatewayMessage) -> pb.GatewayMessage:
+    out = pb.GatewayMessage(left=message.left)
+    if message.join is not None:
+        out.join.gateway_id = message.join.gateway_id
+        out.join.held.extend(_encode_held(held) for held in message.join.held)
+    return out
+
+
+def decode_gateway_message(message: pb.GatewayMessage) -> GatewayMessage:
+    """Raises MalformedMessage where the text of a stream is not that of its tokens."""
+    join = None
+    if message.HasField("join"):
+        join = GatewayJoin(
+            gateway_id=message.join.gateway_id,
+            held=tuple(_decode_held(held) for held in message.join.held),
         )
+    return GatewayMessage(join=join, left=tuple(message.left))
+
+
+def _encode_held(held: HeldStream) -> pb.HeldStream:
+    return pb.HeldStream(
+        request_id=held.request_id,
+        tenant=held.tenant,
+        first_index=held.first_index,
+        token_ids=held.token_ids,
+        text=held.text,
+        text_lengths=held.text_lengths,
     )
 
 
-def decode_gateway_message(message: pb.GatewayMessage) -> GatewayJoin | None:
-    """The join that the message brings, or None where it brings nothing that this version knows."""
-    if not message.HasField("join"):
-        return None
-    return GatewayJoin(
-        gateway_id=message.join.gateway_id,
-        held=tuple(
-            HeldStream(
-                request_id=held.request_id,
-                token_ids=tuple(held.token_ids),
-                text=held.text,
-                tenant=held.tenant,
-            )
-            for held in message.join.held
-        ),
+def _decode_held(message: pb.HeldStream) -> HeldStream:
+    token_ids = tuple(message.token_ids)
+    return HeldStream(
+        request_id=message.request_id,
+        tenant=message.tenant,
+        first_index=message.first_index,
+        token_ids=token_ids,
+        text=message.text,
+        text_lengths=decode_lengths(message.text_lengths, token_ids, message.text),
     )
 
 
@@ -69,10 +82,13 @@ def encode_delivery_message(message: DeliveryMessage) -> pb.DeliveryMessage:
             tokens.first_index = chunk.first_index
             tokens.token_ids.extend(chunk.token_ids)
             tokens.text = chunk.text
+            tokens.text_lengths.extend(chunk.text_lengths)
         if delivery.finished is not None:
             entry.finished.CopyFrom(encode_outcome(delivery.finished, whole=False))
         if delivery.queued is not None:
             entry.queued.CopyFrom(encode_position(delivery.queued))
+    for recall in message.recall:
+        out.recall.add(request_id=recall.request_id, tenant=recall.tenant)
     return out
 
 
@@ -94,6 +110,7 @@ def decode_delivery_message(message: pb.DeliveryMessage) -> DeliveryMessage:
             for entry in message.deliveries
         ),
         draining=message.draining,
+        recall=tuple(Recall(request_id=recall.request_id, tenant=recall.tenant) for recall in message.recall),
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from headrace.contract.common_wire import (
+    decode_duration,
     decode_message,
     decode_priority,
     decode_sampling,
     decode_timestamp,
     encode_chunk,
+    encode_duration,
     encode_kind,
     encode_message,
     encode_outcome,
@@ -24,7 +27,7 @@ from headrace.contract.errors import InvalidRequest
 from headrace.contract.ids import check_request_id
 from headrace.contract.requests import Request
 from headrace.contract.subjects import check_name
-from headrace.contract.values import Outcome, OutcomeKind, QueuePosition, TokenChunk
+from headrace.contract.values import Accepted, Outcome, OutcomeKind, QueuePosition, TokenChunk
 from headrace.v1 import inference_pb2 as pb
 
 DEFAULT_TENANT = "default"
@@ -47,6 +50,7 @@ def decode_generate(message: pb.GenerateRequest) -> Request:
         max_tokens=message.max_tokens,
         stop=tuple(message.stop),
         deadline_s=decode_timestamp(message.deadline) if message.HasField("deadline") else None,
+        keep=message.keep,
     )
 
 
@@ -62,13 +66,14 @@ def encode_generate(request: Request) -> pb.GenerateRequest:
         sampling=encode_sampling(request.sampling),
         max_tokens=request.max_tokens,
         stop=request.stop,
+        keep=request.keep,
     )
     if request.deadline_s is not None:
         message.deadline.CopyFrom(encode_timestamp(request.deadline_s))
     return message
 
 
-def decode_result_key(message: pb.GetResultRequest | pb.CancelRequest) -> tuple[str, str]:
+def decode_result_key(message: pb.GetResultRequest | pb.CancelRequest | pb.AttachRequest) -> tuple[str, str]:
     """(tenant, request id). Raises InvalidRequest."""
     return (
         check_name("tenant", message.tenant or DEFAULT_TENANT),
@@ -110,3 +115,48 @@ def cancel_response(kind: OutcomeKind) -> pb.CancelResponse:
 
 def models_response(models: Sequence[Model]) -> pb.ListModelsResponse:
     return pb.ListModelsResponse(models=[encode_model(model) for model in models])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """Which request a client attaches to, from which token on, and how long it waits for one that nobody knows."""
+
+    tenant: str
+    request_id: str
+    from_index: int = 0
+    wait_s: float | None = None
+    """None = the gateway's default."""
+
+
+def decode_attach(message: pb.AttachRequest) -> Attachment:
+    """Raises InvalidRequest."""
+    tenant, request_id = decode_result_key(message)
+    return Attachment(
+        tenant=tenant,
+        request_id=request_id,
+        from_index=message.from_index,
+        wait_s=decode_duration(message.wait) if message.HasField("wait") else None,
+    )
+
+
+def encode_attach(attachment: Attachment) -> pb.AttachRequest:
+    """For clients."""
+    message = pb.AttachRequest(
+        tenant=attachment.tenant, request_id=attachment.request_id, from_index=attachment.from_index
+    )
+    if attachment.wait_s is not None:
+        message.wait.CopyFrom(encode_duration(attachment.wait_s))
+    return message
+
+
+def attach_response(event: Accepted | QueuePosition | TokenChunk | Outcome) -> pb.AttachResponse:
+    """One event of the stream, as Generate has it."""
+    match event:
+        case TokenChunk():
+            return pb.AttachResponse(tokens=encode_chunk(event))
+        case QueuePosition():
+            return pb.AttachResponse(queued=encode_position(event))
+        case Outcome():
+            return pb.AttachResponse(finished=encode_outcome(event, whole=False))
+        case _:
+            return pb.AttachResponse(accepted=encode_accepted(event.request_id, event.position))

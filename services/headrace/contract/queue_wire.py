@@ -14,6 +14,7 @@ from headrace.contract.common_wire import (
     decode_failure,
     decode_message,
     decode_outcome,
+    decode_payload,
     decode_sampling,
     decode_task,
     decode_timestamp,
@@ -22,6 +23,7 @@ from headrace.contract.common_wire import (
     encode_failure,
     encode_message,
     encode_outcome,
+    encode_payload,
     encode_sampling,
     encode_task,
     encode_timestamp,
@@ -53,6 +55,8 @@ def encode_request(request: Request) -> bytes:
         gateway=request.gateway,
         task=encode_task(request.task),
     )
+    if request.payload is not None:
+        message.payload.CopyFrom(encode_payload(request.payload))
     if request.deadline_s is not None:
         message.deadline.CopyFrom(encode_timestamp(request.deadline_s))
     return message.SerializeToString()
@@ -78,6 +82,7 @@ def decode_request(body: bytes, content_type: str, queue: Queue) -> Request:
         reply_to=message.reply_to,
         gateway=message.gateway,
         task=decode_task(message.task),
+        payload=decode_payload(message.payload) if message.HasField("payload") else None,
     )
 
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from headrace.contract.errors import DeadlinePassed, InvalidRequest
-from headrace.contract.values import GREEDY, Priority, Sampling, Task
+from headrace.contract.values import GREEDY, PayloadReference, Priority, Sampling, Task
 
 MAX_TEMPERATURE = 2.0
 MAX_TOP_K = 1000
@@ -43,6 +43,10 @@ class Request:
     reply_to: str = ""
     gateway: str = ""
     task: Task = Task.GENERATE
+    keep: bool = False
+    """Whether it goes on when its client goes away. Known to the gateway alone."""
+    payload: PayloadReference | None = None
+    """Where the rest of the request lies, if it is too large for a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

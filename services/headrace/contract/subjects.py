@@ -6,6 +6,9 @@
     hr.v1.tok.<tenant>.<request id>          token chunks       core NATS
     hr.v1.cancel.<tenant>.<request id>       a cancellation     core NATS, request-reply
     hr.v1.seen.<model>.<priority>.<tenant>   headers of what was queued: how routers notice new queues
+    hr.v1.claim.<tenant>.<request id>        a request that changes routers   core NATS, request-reply
+    hr.v1.admin.status                       who is there                     core NATS, request-reply
+    hr.v1.admin.drain.<kind>.<id>            drain it                         core NATS, request-reply
 
 A name that goes into a subject must be one subject token: letters, digits, `_` and `-`, at most 64 characters.
 """
@@ -25,6 +28,7 @@ DEAD_STREAM = "HEADRACE_DEAD"
 MEMBERS_BUCKET = "headrace_members"
 MODELS_BUCKET = "headrace_models"
 FILES_BUCKET = "headrace_files"
+PAYLOADS_BUCKET = "headrace_payloads"
 
 ROOT = "hr.v1"
 REQUESTS_WILDCARD = f"{ROOT}.req.>"
@@ -32,6 +36,8 @@ RESULTS_WILDCARD = f"{ROOT}.res.>"
 DEAD_WILDCARD = f"{ROOT}.dead.>"
 CANCEL_WILDCARD = f"{ROOT}.cancel.>"
 SEEN_WILDCARD = f"{ROOT}.seen.>"
+CLAIM_WILDCARD = f"{ROOT}.claim.>"
+ADMIN_STATUS = f"{ROOT}.admin.status"
 
 MAX_NAME_LENGTH = 64
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -137,11 +143,29 @@ def cancel_subject(tenant: str, request_id: str) -> str:
 
 def parse_cancel(subject: str) -> tuple[str, str]:
     """(tenant, request id) of a cancel subject. Raises InvalidRequest where it is none."""
-    prefix = f"{ROOT}.cancel."
+    return _parse_pair(subject, f"{ROOT}.cancel.")
+
+
+def _parse_pair(subject: str, prefix: str) -> tuple[str, str]:
     tenant, dot, request_id = subject.removeprefix(prefix).partition(".")
     if not (subject.startswith(prefix) and is_name(tenant) and dot and is_name(request_id)):
         raise InvalidRequest("subject", f"must be {prefix}<tenant>.<request id>")
     return tenant, request_id
+
+
+def claim_subject(tenant: str, request_id: str) -> str:
+    """Where a router says that it goes on with a request that another had."""
+    return f"{ROOT}.claim.{tenant}.{request_id}"
+
+
+def parse_claim(subject: str) -> tuple[str, str]:
+    """(tenant, request id) of a claim subject. Raises InvalidRequest where it is none."""
+    return _parse_pair(subject, f"{ROOT}.claim.")
+
+
+def drain_subject(kind: str, member_id: str) -> str:
+    """Where a member is asked to drain; `kind` is router, gateway or worker."""
+    return f"{ROOT}.admin.drain.{kind}.{member_id}"
 
 
 def check_reply_subject(subject: str, tenant: str) -> str:

@@ -85,7 +85,10 @@ class Usage:
     total_s: float = 0.0
     """From acceptance by the broker to the outcome."""
     attempts: int = 0
-    """Assignments to a worker; more than 1 means that the request was resumed."""
+    """Assignments to a worker; more than 1 means that an attempt was lost, failed or handed on."""
+    resumptions: int = 0
+    """How often the output went on from the tokens so far. A sampled continuation is a new draw, and penalties see only
+    the tokens made since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +122,17 @@ class TokenChunk:
     token_ids: tuple[int, ...]
     text: str
     """What these tokens completed: may be empty (half a character, or the beginning of a stop string)."""
+    text_lengths: tuple[int, ...] = ()
+    """Characters of `text` that each token completed. Empty: all of it is the last token's."""
 
     @property
     def next_index(self) -> int:
         return self.first_index + len(self.token_ids)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """`text_lengths`, spelt out."""
+        return self.text_lengths or (*(0,) * (len(self.token_ids) - 1), len(self.text))
 
     def joined(self, later: TokenChunk) -> TokenChunk:
         """This chunk and the one that follows it, as one."""
@@ -131,7 +141,32 @@ class TokenChunk:
             first_index=self.first_index,
             token_ids=self.token_ids + later.token_ids,
             text=self.text + later.text,
+            text_lengths=self.lengths + later.lengths,
         )
+
+    def since(self, index: int) -> TokenChunk | None:
+        """The part from the token `index` on; None where that is nothing."""
+        skipped = index - self.first_index
+        if skipped <= 0:
+            return self
+        if skipped >= len(self.token_ids):
+            return None
+        lengths = self.lengths
+        return TokenChunk(
+            first_index=index,
+            token_ids=self.token_ids[skipped:],
+            text=self.text[sum(lengths[:skipped]) :],
+            text_lengths=lengths[skipped:],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadReference:
+    """Something too large for a message, in the object store: the object's name, its size and its SHA-256 as hex."""
+
+    object: str
+    size_bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +175,14 @@ class QueuePosition:
 
     ahead: int
     estimated_wait_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The promise that a request will be answered."""
+
+    request_id: str
+    position: QueuePosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,3 +197,16 @@ class Outcome:
     failure: Failure | None = None
     text: str = ""
     token_ids: tuple[int, ...] = ()
+    text_lengths: tuple[int, ...] = ()
+    """As in TokenChunk, for the whole output."""
+    payload: PayloadReference | None = None
+    """Where the whole outcome lies, if it is too large for a message: text and tokens are not here then."""
+
+    @property
+    def output(self) -> TokenChunk | None:
+        """The whole output as one chunk; None where there is none."""
+        if not self.token_ids:
+            return None
+        return TokenChunk(
+            first_index=0, token_ids=self.token_ids, text=self.text, text_lengths=self.text_lengths
+        )

@@ -108,6 +108,14 @@ class StartBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A living router as others reach it: its address is `host:port`."""
+
+    router_id: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouterMessage:
     """From router to worker."""
 
@@ -117,3 +125,7 @@ class RouterMessage:
     cancel: tuple[int, ...] = ()
     """Assignments to end within one step."""
     draining: bool = False
+    peers: tuple[Peer, ...] | None = None
+    """The living routers; None = unchanged."""
+    leave: bool = False
+    """An operator wants this worker to drain and end."""

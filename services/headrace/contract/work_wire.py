@@ -19,6 +19,7 @@ from headrace.contract.work import (
     Device,
     EntryEnd,
     EntryProgress,
+    Peer,
     RouterMessage,
     ServedModel,
     StartBatch,
@@ -39,6 +40,7 @@ def encode_worker_message(message: WorkerMessage) -> pb.WorkerMessage:
             tokens.first_index = chunk.first_index
             tokens.token_ids.extend(chunk.token_ids)
             tokens.text = chunk.text
+            tokens.text_lengths.extend(chunk.text_lengths)
         if progress.end is not None:
             entry.end.CopyFrom(_encode_end(progress.end))
     for ended in message.ended:
@@ -67,9 +69,15 @@ def encode_router_message(message: RouterMessage) -> pb.RouterMessage:
         start=[_encode_start(start) for start in message.start],
         cancel=message.cancel,
         draining=message.draining,
+        leave=message.leave,
     )
     if message.welcome:
         out.welcome.router_id = message.welcome
+    if message.peers is not None:
+        out.peers.routers.extend(
+            pb.Peer(router_id=peer.router_id, address=peer.address) for peer in message.peers
+        )
+        out.peers.SetInParent()
     return out
 
 
@@ -79,6 +87,12 @@ def decode_router_message(message: pb.RouterMessage) -> RouterMessage:
         start=tuple(_decode_start(start) for start in message.start),
         cancel=tuple(message.cancel),
         draining=message.draining,
+        peers=(
+            tuple(Peer(router_id=peer.router_id, address=peer.address) for peer in message.peers.routers)
+            if message.HasField("peers")
+            else None
+        ),
+        leave=message.leave,
     )
 
 

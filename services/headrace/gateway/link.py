@@ -11,8 +11,8 @@ from typing import Any
 import grpc.aio
 import structlog
 
-from headrace.contract.deliver import DeliveryMessage, GatewayJoin
-from headrace.contract.deliver_wire import decode_delivery_message, encode_gateway_join
+from headrace.contract.deliver import DeliveryMessage, GatewayJoin, GatewayMessage
+from headrace.contract.deliver_wire import decode_delivery_message, encode_gateway_message
 from headrace.contract.errors import HeadraceError
 from headrace.gateway.catalogue import Catalogue
 from headrace.gateway.streams import Stream, Streams, pieces
@@ -120,7 +120,8 @@ class Link:
 
     async def _join(self, call: Any, streams: tuple[Stream, ...]) -> None:
         for held in pieces(streams, TOKENS_PER_JOIN):
-            await call.write(encode_gateway_join(GatewayJoin(gateway_id=self._gateway_id, held=held)))
+            join = GatewayJoin(gateway_id=self._gateway_id, held=held)
+            await call.write(encode_gateway_message(GatewayMessage(join=join)))
 
     def _take(self, call: Any, message: DeliveryMessage) -> None:
         if message.welcome:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from headrace.contract.common_wire import decode_duration
-from headrace.contract.errors import InvalidRequest, NotFound
+from headrace.contract.errors import InvalidRequest, NotFound, Unavailable
 from headrace.contract.inference_wire import (
     cancel_response,
     decode_result_key,
@@ -57,6 +57,11 @@ class InferenceService(InferenceServiceServicer):
         async with aclosing(self._generation.stream(request, context.time_remaining())) as responses:
             async for response in responses:
                 yield response
+
+    async def Attach(self, request: Any, context: ServicerContext) -> AsyncIterator[Any]:
+        """Not served yet: GetResult has the outcome."""
+        raise Unavailable("Attach", "is not served yet; GetResult has the outcome")
+        yield  # type: ignore[unreachable]  # makes it a generator
 
     async def Submit(self, request: Any, context: ServicerContext) -> Any:
         """Accepted."""

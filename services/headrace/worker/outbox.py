@@ -29,7 +29,10 @@ class _Pending:
         if not self.token_ids:
             return None
         return TokenChunk(
-            first_index=self.first_index, token_ids=tuple(self.token_ids), text="".join(self.texts)
+            first_index=self.first_index,
+            token_ids=tuple(self.token_ids),
+            text="".join(self.texts),
+            text_lengths=tuple(map(len, self.texts)) if len(self.texts) > 1 else (),
         )
 
     def cut(self, count: int) -> _Pending:
