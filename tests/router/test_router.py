@@ -205,7 +205,12 @@ async def test_a_raw_producer_reads_chunks_and_outcome_as_json(mesh: Mesh) -> No
         batch = await hands.batch()
         await hands.make(batch.entries[0], "yo")
         first = json.loads((await events.next_msg(5)).data)
-        assert first["tokens"] == {"first_index": 0, "token_ids": [121, 111], "text": "yo", "text_lengths": []}
+        assert first["tokens"] == {
+            "first_index": 0,
+            "token_ids": [121, 111],
+            "text": "yo",
+            "text_lengths": [],
+        }
         await hands.finish(batch)
         last = json.loads((await events.next_msg(5)).data)
         assert last["finished"]["kind"] == "OUTCOME_KIND_COMPLETED"
