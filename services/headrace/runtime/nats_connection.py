@@ -23,6 +23,7 @@ import structlog
 from nats.aio.client import Client
 
 from headrace.contract.errors import StartError
+from headrace.runtime.nats_client import NatsClient
 from headrace.runtime.nats_problem import problem_of
 from headrace.runtime.nats_state import Link, StateCallback
 from headrace.runtime.nats_watch import LinkWatch, backoff_s
@@ -58,7 +59,7 @@ async def connect(
 async def _first_connection(settings: NatsSettings, options: dict[str, Any], watch: LinkWatch) -> Client:
     attempt = 0
     while True:
-        nc = Client()
+        nc = NatsClient()
         try:
             await nc.connect(**options)
         except (OSError, nats.errors.Error) as error:
