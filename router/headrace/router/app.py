@@ -30,6 +30,7 @@ from headrace.router.outcomes import Outcomes
 from headrace.router.queues import Queues
 from headrace.router.service import SERVICE, RouterService
 from headrace.router.spans import RouterSpans
+from headrace.router.strays import Strays
 from headrace.router.workers import Workers
 from headrace.runtime.grpc_server import GrpcServer
 from headrace.runtime.nats_connection import connect
@@ -128,6 +129,7 @@ class Router:
             max_queues=own.max_queues,
             tell=tell,
             receive=self._receive,
+            strays=Strays(connection, outcomes.bury_stray),
         )
         self._conductor.connect(
             queues=self._queues, workers=self._workers, delivery=self._delivery, outcomes=outcomes

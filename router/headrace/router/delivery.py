@@ -14,6 +14,7 @@ from headrace.contract.values import Outcome, TokenChunk
 from headrace.router.gateways import Gateways
 from headrace.router.ledger import Record
 from headrace.router.outbox import Outbox
+from headrace.runtime.nats_size import message_size
 from headrace.runtime.propagation import inject
 
 log = structlog.get_logger(__name__)
@@ -77,6 +78,10 @@ class Delivery:
 
     async def _publish(self, address: _Address, request_id: str, event: TokenChunk | Outcome) -> None:
         body = encode_token_event(request_id, event, as_json=address.as_json)
+        if message_size(body, address.headers) > self._connection.max_payload:
+            # It would cost the connection. Tokens are that many only where they waited long for a broker.
+            log.warning("tokens.not_published", request_id=request_id, problem="too large for a message")
+            return
         try:
             await self._connection.publish(address.subject, body, headers=address.headers)
         except (NatsError, OSError) as error:

@@ -69,7 +69,7 @@ class Intake:
     async def take(self, message: Msg) -> None:
         """The whole way of one message into the core, or to its refusal. Never raises for what the message holds."""
         try:
-            record = self._read(message)
+            record = self._checked(message)
         except HeadraceError as error:
             # Nobody could ever answer it. Kept for a person to look at, and never delivered again.
             log.warning("request.malformed", queue=message.subject, code=error.code, problem=str(error))
@@ -97,6 +97,18 @@ class Intake:
             await self._refuse(record, HeadraceError("the router could not read the request"))
             return
         self._hold(record)
+
+    def _checked(self, message: Msg) -> Record:
+        """The record of a message. Raises a HeadraceError where there can be none, also where the fault is ours: such a
+        message would otherwise be delivered again for ever.
+        """
+        try:
+            return self._read(message)
+        except HeadraceError:
+            raise
+        except Exception as error:
+            log.error("request.intake_failed", queue=message.subject, kind=type(error).__name__)
+            raise HeadraceError("the router could not read the message") from error
 
     def _read(self, message: Msg) -> Record:
         """Raises MalformedMessage, or InvalidRequest where the subject or an enum is none."""

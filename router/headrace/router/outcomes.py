@@ -27,6 +27,7 @@ from headrace.contract.subjects import (
     CONTENT_TYPE_PROTOBUF,
     HEADER_CONTENT_TYPE,
     HEADER_REQUEST_ID,
+    REQUESTS_STREAM,
     RESULTS_STREAM,
     dead_subject_of,
     result_subject,
@@ -35,6 +36,7 @@ from headrace.contract.values import Failure, Outcome, TokenChunk, TraceContext
 from headrace.router.delivery import Delivery
 from headrace.router.ledger import Ledger, Record
 from headrace.router.spans import RouterSpans
+from headrace.router.strays import Stray
 from headrace.runtime.nats_size import message_size
 from headrace.runtime.propagation import extract, inject
 
@@ -44,6 +46,8 @@ PUBLISH_TIMEOUT_S = 5.0
 """How long one attempt to store waits for the broker: it answers within milliseconds, or it is in trouble."""
 FIRST_WAIT_S = 0.1
 """The wait after the first failed attempt to store; doubled, with jitter, up to `router.result_retry_max_wait_s`."""
+SHOWN_SUBJECT = 80
+"""Characters of a subject that names no queue in a line of log: it may be thousands long."""
 MAX_LENGTH_FAILURE = "the output is larger than the broker takes"
 
 
@@ -71,7 +75,8 @@ class Outcomes:
     async def settle(self, record: Record, outcome: Outcome, *, dead: bool = False) -> None:
         """Makes `outcome` the request's outcome, unless it has one already."""
         if dead and outcome.failure is not None:
-            await self._store_dead(record.message, record.id, outcome.failure, record.attempts, record.trace)
+            letter = _letter(record.message, outcome.failure, record.attempts, record.trace, record.id)
+            await self._store_dead(letter, record.message.metadata.sequence.stream)
         await self.answer(record, await self._store(record, outcome))
 
     async def answer(self, record: Record, outcome: Outcome) -> None:
@@ -101,8 +106,25 @@ class Outcomes:
     async def bury(self, message: Msg, error: HeadraceError) -> None:
         """Keeps a message that nobody can answer as a dead letter, and takes it off its queue."""
         failure = Failure(code=error.code, message=str(error))
-        await self._store_dead(message, "", failure, message.metadata.num_delivered, extract(message.headers))
+        about = message.metadata
+        letter = _letter(message, failure, about.num_delivered, extract(message.headers))
+        await self._store_dead(letter, about.sequence.stream)
         await _quietly(message.ack())
+
+    async def bury_stray(self, stray: Stray, error: HeadraceError) -> None:
+        """Keeps a message as a dead letter that no consumer delivers. Taking it off the stream is the caller's."""
+        log.warning("request.stray", subject=stray.subject[:SHOWN_SUBJECT], problem=str(error))
+        letter = DeadLetter(
+            request_id="",
+            subject=stray.subject,
+            headers=stray.headers,
+            body=stray.body,
+            failure=Failure(code=error.code, message=str(error)),
+            attempts=0,
+            time_s=time.time(),
+            trace=extract(stray.headers),
+        )
+        await self._store_dead(letter, stray.sequence)
 
     async def find(self, tenant: str, request_id: str) -> Outcome | None:
         """The durable outcome of a request, if it can be found now."""
@@ -131,27 +153,15 @@ class Outcomes:
                 return earlier
         return outcome
 
-    async def _store_dead(
-        self, message: Msg, request_id: str, failure: Failure, attempts: int, trace: TraceContext
-    ) -> None:
-        letter = DeadLetter(
-            request_id=request_id,
-            subject=message.subject,
-            headers=message.headers or {},
-            body=message.data,
-            failure=failure,
-            attempts=attempts,
-            time_s=time.time(),
-            trace=trace,
-        )
+    async def _store_dead(self, letter: DeadLetter, sequence: int) -> None:
         body = encode_dead_letter(letter)
         # One letter per message, however often its burial is begun anew after a crash.
-        stream, sequence = message.metadata.stream, message.metadata.sequence.stream
-        headers = {HEADER_REQUEST_ID: f"{stream}/{sequence}", HEADER_CONTENT_TYPE: CONTENT_TYPE_PROTOBUF}
+        place = f"{REQUESTS_STREAM}/{sequence}"
+        headers = {HEADER_REQUEST_ID: place, HEADER_CONTENT_TYPE: CONTENT_TYPE_PROTOBUF}
         if message_size(body, headers) > self._connection.max_payload:
             # A message over the limit would cost the connection. Its reason is worth more than its body.
             body = encode_dead_letter(replace(letter, headers={}, body=b""))
-        await self._publish(dead_subject_of(message.subject), body, headers)
+        await self._publish(dead_subject_of(letter.subject), body, headers)
 
     async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
         """Stores a message, trying for as long as it takes. False where the stream holds one already."""
@@ -178,6 +188,21 @@ class Outcomes:
         except (NatsError, TimeoutError):
             return False
         return True
+
+
+def _letter(
+    message: Msg, failure: Failure, attempts: int, trace: TraceContext, request_id: str = ""
+) -> DeadLetter:
+    return DeadLetter(
+        request_id=request_id,
+        subject=message.subject,
+        headers=message.headers or {},
+        body=message.data,
+        failure=failure,
+        attempts=attempts,
+        time_s=time.time(),
+        trace=trace,
+    )
 
 
 def rest_of(outcome: Outcome, had: HeldStream) -> TokenChunk | None:

@@ -20,15 +20,17 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
-from headrace.contract.errors import InvalidRequest, Unavailable
+from headrace.contract.errors import Unavailable
 from headrace.contract.subjects import (
     REQUESTS_STREAM,
     SEEN_WILDCARD,
     consumer_name,
+    is_queue,
     parse_queue,
     subject_of_seen,
 )
 from headrace.router.core.events import PullLapsed, QueueGone, QueueSeen
+from headrace.router.strays import Strays
 from headrace.runtime.nats_queues import ensure_queue_consumer, list_queues
 
 log = structlog.get_logger(__name__)
@@ -70,6 +72,7 @@ class Queues:
         max_queues: int,
         tell: Callable[[QueueSeen | QueueGone | PullLapsed], None],
         receive: Callable[[Msg], None],
+        strays: Strays,
     ) -> None:
         self._connection = connection
         self._js: JetStreamContext = connection.jetstream()
@@ -78,6 +81,7 @@ class Queues:
         self._max_queues = max_queues
         self._tell = tell
         self._receive = receive
+        self._strays = strays
         self._known: dict[str, _Known] = {}
         self._ordered: dict[str, int] = {}
         self._order = asyncio.Event()
@@ -114,14 +118,17 @@ class Queues:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._look(), name="queues: look")
                 tasks.create_task(self._send_pulls(), name="queues: pull")
+                tasks.create_task(self._strays.run(), name="queues: strays")
         finally:
             with suppress(NatsError, OSError):  # a connection that is gone has no subscriptions
                 await seen.unsubscribe()
                 await inbox.unsubscribe()
 
     async def _on_seen(self, message: Msg) -> None:
-        known = self._see(subject_of_seen(message.subject))
-        if known is not None:
+        subject = subject_of_seen(message.subject)
+        if not is_queue(subject):
+            self._strays.announced(message.headers)
+        elif (known := self._see(subject)) is not None:
             known.backlog += 1
 
     async def _look(self) -> None:
@@ -133,7 +140,10 @@ class Queues:
             else:
                 if len(self._known) >= self._max_queues:
                     self._forget_idle(held)
+                self._strays.listed([subject for subject in held if not is_queue(subject)])
                 for subject, messages in held.items():
+                    if not is_queue(subject):
+                        continue
                     new = subject not in self._known
                     if (known := self._see(subject)) is not None and new:
                         known.backlog = messages
@@ -150,11 +160,7 @@ class Queues:
             self._full = True
             return None
         known = self._known[subject] = _Known(subject)
-        try:
-            model = parse_queue(subject).model
-        except InvalidRequest:
-            model = None
-        self._tell(QueueSeen(queue=subject, model=model))
+        self._tell(QueueSeen(queue=subject, model=parse_queue(subject).model))
         return known
 
     def _forget_idle(self, held: dict[str, int]) -> None:

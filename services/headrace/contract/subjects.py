@@ -97,6 +97,15 @@ def parse_queue(subject: str) -> Queue:
     return Queue(model=model, priority=known[priority], tenant=tenant)
 
 
+def is_queue(subject: str) -> bool:
+    """Whether a request subject names a queue."""
+    try:
+        parse_queue(subject)
+    except InvalidRequest:
+        return False
+    return True
+
+
 def subject_of_seen(subject: str) -> str:
     """The request subject behind an announcement on `hr.v1.seen.…`."""
     return _REQUEST_PREFIX + subject.removeprefix(_SEEN_PREFIX)

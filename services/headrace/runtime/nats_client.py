@@ -122,3 +122,8 @@ class LineParser(Parser):
         self.header_needed, self.state = 0, AWAITING_CONTROL_LINE
         told = self.msg_arg
         await self.nc._process_msg(told["sid"], told["subject"], told["reply"], payload, headers)
+
+
+def parse_headers(block: bytes) -> dict[str, str]:
+    """What a stored message's header block says: nothing where it is none, and no line that is none."""
+    return Client._parse_header_lines(block.partition(b"\r\n")[2])
