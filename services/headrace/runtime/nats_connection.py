@@ -24,6 +24,7 @@ from nats.aio.client import Client
 
 from headrace.contract.errors import StartError
 from headrace.runtime.nats_problem import problem_of
+from headrace.runtime.nats_reconnect import ReconnectingClient
 from headrace.runtime.nats_state import Link, StateCallback
 from headrace.runtime.nats_watch import LinkWatch, backoff_s
 from headrace.runtime.settings import NatsSettings
@@ -55,10 +56,12 @@ async def connect(
         watch.change(Link.CLOSED)
 
 
-async def _first_connection(settings: NatsSettings, options: dict[str, Any], watch: LinkWatch) -> Client:
+async def _first_connection(
+    settings: NatsSettings, options: dict[str, Any], watch: LinkWatch
+) -> ReconnectingClient:
     attempt = 0
     while True:
-        nc = Client()
+        nc = ReconnectingClient()
         try:
             await nc.connect(**options)
         except (OSError, nats.errors.Error) as error:
@@ -86,7 +89,8 @@ def _options(settings: NatsSettings, name: str, watch: LinkWatch) -> dict[str, A
         "reconnect_time_wait": settings.reconnect_wait_s,
         "reconnect_to_server_handler": watch.next_server,
         "ping_interval": settings.ping_interval_s,
-        "max_outstanding_pings": 2,
+        # The next ping is due and the last one unanswered: with 2 it would take three intervals to notice.
+        "max_outstanding_pings": 1,
         "pending_size": settings.pending_bytes,
         # Without it a publish on a stalled connection waits for ever.
         "flush_timeout": settings.connect_timeout_s,
