@@ -110,12 +110,8 @@ class TestSmallBroker:
         assert isinstance(await client.submit(model="tiny", prompt="p", priority="high"), Accepted)
 
 
-async def test_a_stream_that_is_gone_is_unavailable(
-    settings: Settings, router: ActingRouter, client: HeadraceClient
-) -> None:
-    """An operator's accident ends no process."""
-    from headrace.contract.errors import Unavailable
-
+async def test_a_stream_that_is_gone_is_declared_anew(router: ActingRouter, client: HeadraceClient) -> None:
+    """An operator's accident ends no process, and the client does not notice it."""
     await router._js.delete_stream(REQUESTS_STREAM)
-    with pytest.raises(Unavailable, match="no stream for requests"):
-        await client.submit(model="tiny", prompt="p")
+    assert isinstance(await client.submit(model="tiny", prompt="p"), Accepted)
+    assert (await router._js.stream_info(REQUESTS_STREAM)).state.messages == 1

@@ -127,3 +127,27 @@ async def test_what_no_server_says_ends_the_connection(said: bytes) -> None:
     """With the library's own error, after which it connects anew; and nothing endless is kept."""
     with pytest.raises(ProtocolError):
         await _parsed(LineParser, said)
+
+
+@pytest.mark.integration
+async def test_a_cancellation_that_comes_with_the_answer_counts(
+    nats_server: EmbeddedNats, settings_for: SettingsFor
+) -> None:
+    """`wait_for` of Python 3.11 swallows it: a loop that asks the broker would outlive its shutdown."""
+    async with connect(settings_for(nats_server).nats, "test") as nc:
+        asking: asyncio.Task[Msg]
+
+        async def answer(message: Msg) -> None:
+            await message.respond(b"")
+
+        def cancel_with_the_answer(future: asyncio.Future[Msg]) -> None:
+            asking.cancel()
+
+        await nc.subscribe("ask", cb=answer)
+        await nc.request("ask", timeout=10)  # makes the map of replies
+        asking = asyncio.create_task(nc.request("ask", timeout=10))
+        while not (waiting := list(nc._resp_map.values())):
+            await asyncio.sleep(0)
+        waiting[0].add_done_callback(cancel_with_the_answer)
+        with pytest.raises(asyncio.CancelledError):
+            await asking

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, ReplayPolicy
 from nats.js.errors import APIError
 
 from headrace.contract import subjects
@@ -30,6 +32,7 @@ from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.nats_version import NatsTooOld
 from headrace.runtime.settings import NatsSettings, load_settings
 from tests.conftest import SettingsFor
+from tests.nats_servers import NatsServer
 from tests.runtime.nats_stub import nats_stub
 
 pytestmark = pytest.mark.integration
@@ -204,6 +207,19 @@ async def test_queue_limit(fresh_nats: EmbeddedNats, settings_for: SettingsFor) 
         assert await list_queues(js) == {QUEUE: 2, QUEUE + "2": 1}
 
 
+async def test_a_full_server(tmp_path: Path) -> None:
+    """A server that keeps as many bytes as it may refuses with another code than a full stream, and means the same."""
+    with NatsServer(tmp_path, jetstream=["max_file_store: 1MB"]) as server:
+        async with connect(NatsSettings(url=server.url), "test") as nc:
+            js = nc.jetstream()
+            await js.add_stream(name="ANY", subjects=["any.>"])
+            with pytest.raises(APIError) as caught:
+                for _ in range(10):
+                    await js.publish("any.a", b"x" * 300_000)
+    assert caught.value.err_code == 10023
+    assert refusal_of(caught.value) is Refusal.STREAM_FULL
+
+
 async def test_full_stream(fresh_nats: EmbeddedNats, settings_for: SettingsFor) -> None:
     """A full stream has the same error code; only the description tells it from a full queue."""
     settings = settings_for(fresh_nats, **{"queues.max_bytes": 1024 * 1024})
@@ -248,16 +264,17 @@ async def test_new_requests_are_announced(fresh_nats: EmbeddedNats, settings_for
         assert first.data == b""
         assert first.headers is not None
         assert first.headers.pop("Nats-Time-Stamp").endswith("Z")
+        number = int(first.headers.pop("Nats-Sequence"))
         assert first.headers == headers | {
             "Nats-Stream": "HEADRACE_REQUESTS",
             "Nats-Subject": QUEUE,
-            "Nats-Sequence": "1",
             "Nats-Last-Sequence": "0",
             "Nats-Msg-Size": "5",
         }
         second = await seen.next_msg(timeout=5)
         assert second.headers is not None
-        assert (second.headers["Nats-Sequence"], second.headers["Nats-Last-Sequence"]) == ("2", "1")
+        assert int(second.headers["Nats-Sequence"]) == number + 1
+        assert second.headers["Nats-Last-Sequence"] == str(number)
 
 
 async def test_queue_consumer(fresh_nats: EmbeddedNats, settings_for: SettingsFor) -> None:
@@ -277,6 +294,75 @@ async def test_queue_consumer(fresh_nats: EmbeddedNats, settings_for: SettingsFo
         assert message.data == b"other"
         await message.ack_sync(timeout=5)
         assert await list_queues(js) == {QUEUE: 1}, "what is acknowledged is gone"
+
+
+async def test_a_consumer_of_other_settings_gets_these(
+    fresh_nats: EmbeddedNats, settings_for: SettingsFor
+) -> None:
+    """A wait that was changed between two starts is changed at the broker; what was delivered stays so."""
+    settings = settings_for(fresh_nats)
+    async with connect(settings.nats, "test") as nc:
+        js = (await ensure_layout(nc, settings)).js
+        name = await ensure_queue_consumer(js, QUEUE, ack_wait_s=60, idle_s=3600)
+        await js.publish(QUEUE, b"x")
+        pull = await js.pull_subscribe_bind(consumer=name, stream=subjects.REQUESTS_STREAM)
+        (message,) = await pull.fetch(1, timeout=5)
+        assert await ensure_queue_consumer(js, QUEUE, ack_wait_s=3, idle_s=60) == name
+        info = await js.consumer_info(subjects.REQUESTS_STREAM, name)
+        assert (info.config.ack_wait, info.config.inactive_threshold) == (3, 60)
+        assert info.num_ack_pending == 1
+        await message.ack_sync(timeout=5)
+        assert await list_queues(js) == {}
+
+
+async def test_a_consumer_that_cannot_be_changed_is_made_anew(
+    fresh_nats: EmbeddedNats, settings_for: SettingsFor
+) -> None:
+    """Whoever made it otherwise: its queue is served, and what it had delivered is delivered again."""
+    settings = settings_for(fresh_nats)
+    async with connect(settings.nats, "test") as nc:
+        js = (await ensure_layout(nc, settings)).js
+        name = subjects.consumer_name(QUEUE)
+        other = ConsumerConfig(
+            name=name,
+            durable_name=name,
+            filter_subject=QUEUE,
+            ack_policy=AckPolicy.EXPLICIT,
+            replay_policy=ReplayPolicy.ORIGINAL,
+        )
+        await js.add_consumer(subjects.REQUESTS_STREAM, other)
+        await js.publish(QUEUE, b"x")
+        pull = await js.pull_subscribe_bind(consumer=name, stream=subjects.REQUESTS_STREAM)
+        await pull.fetch(1, timeout=5)
+        assert await ensure_queue_consumer(js, QUEUE, ack_wait_s=6, idle_s=3600) == name
+        assert (await js.consumer_info(subjects.REQUESTS_STREAM, name)).config.ack_wait == 6
+        (again,) = await pull.fetch(1, timeout=5)
+        assert again.data == b"x"
+
+
+async def test_the_numbers_of_requests_never_come_again(
+    fresh_nats: EmbeddedNats, settings_for: SettingsFor
+) -> None:
+    """An acknowledgement of a request of a stream that was deleted takes none off the stream that follows it."""
+    settings = settings_for(fresh_nats)
+    async with connect(settings.nats, "test") as nc:
+        js = (await ensure_layout(nc, settings)).js
+
+        async def pulled() -> Msg:
+            await js.publish(QUEUE, b"x")
+            name = await ensure_queue_consumer(js, QUEUE, ack_wait_s=60, idle_s=3600)
+            pull = await js.pull_subscribe_bind(consumer=name, stream=subjects.REQUESTS_STREAM)
+            (message,) = await pull.fetch(1, timeout=5)
+            return message
+
+        first = await pulled()
+        await js.delete_stream(subjects.REQUESTS_STREAM)
+        assert (await ensure_layout(nc, settings)).created == ("HEADRACE_REQUESTS",)
+        second = await pulled()
+        assert second.metadata.sequence.stream > first.metadata.sequence.stream
+        await first.ack()
+        await nc.flush()
+        assert await list_queues(js) == {QUEUE: 1}
 
 
 async def test_odd_queue_has_a_consumer(fresh_nats: EmbeddedNats, settings_for: SettingsFor) -> None:

@@ -11,7 +11,6 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from headrace.contract.errors import Unavailable
-from headrace.contract.subjects import MEMBERS_BUCKET
 from headrace.models.store import ModelStore
 from headrace.router.cancels import Cancels
 from headrace.router.catalogue import Catalogue
@@ -34,8 +33,8 @@ from headrace.router.strays import Strays
 from headrace.router.workers import Workers
 from headrace.runtime.grpc_server import GrpcServer
 from headrace.runtime.nats_connection import connect
-from headrace.runtime.nats_layout import ensure_layout
-from headrace.runtime.nats_state import Link, NatsHealth
+from headrace.runtime.nats_state import BROKER_HEALTH, Link, NatsHealth
+from headrace.runtime.nats_upkeep import LayoutKeeper
 from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import Telemetry, start_telemetry
@@ -58,10 +57,12 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
         if connection is None:
             return
         try:
-            await ensure_layout(connection, settings)
+            keeper = LayoutKeeper(connection, settings, health)
+            if await shutdown.unless_requested(keeper.first()) is None:
+                return
             with ThreadPoolExecutor(settings.router.tokenise_threads, "tokenise") as threads:
-                router = Router(settings, router_id, connection, telemetry, threads)
-                await router.run(shutdown, health)
+                router = Router(settings, router_id, connection, telemetry, threads, health, keeper)
+                await router.run(shutdown)
         finally:
             await connecting.__aexit__(None, None, None)
 
@@ -76,10 +77,14 @@ class Router:
         connection: Client,
         telemetry: Telemetry,
         threads: ThreadPoolExecutor,
+        health: NatsHealth,
+        keeper: LayoutKeeper,
     ) -> None:
         self._settings = settings
         self._router_id = router_id
         self._connection = connection
+        self._health = health
+        self._keeper = keeper
         self._tasks: set[asyncio.Task[None]] = set()
         own = settings.router
         clock = Clock()
@@ -102,12 +107,14 @@ class Router:
         self._workers = Workers(
             router_id, timeout_s=own.worker_timeout_s, versions=models.versions, tell=tell
         )
-        self._delivery = Delivery(connection, self._gateways)
+        self._delivery = Delivery(connection, self._gateways, health)
         outcomes = Outcomes(
             connection,
             ledger=self._ledger,
             delivery=self._delivery,
             spans=spans,
+            health=health,
+            missed=keeper.missed,
             max_wait_s=own.result_retry_max_wait_s,
         )
         self._intake = Intake(
@@ -124,12 +131,14 @@ class Router:
         )
         self._queues = Queues(
             connection,
+            health=health,
             ack_wait_s=own.ack_wait_s,
             consumer_idle_s=settings.queues.consumer_idle_s,
             max_queues=own.max_queues,
             tell=tell,
             receive=self._receive,
             strays=Strays(connection, outcomes.bury_stray),
+            missed=keeper.missed,
         )
         self._conductor.connect(
             queues=self._queues, workers=self._workers, delivery=self._delivery, outcomes=outcomes
@@ -151,12 +160,11 @@ class Router:
             max_message_bytes=own.max_message_bytes,
         )
 
-    async def run(self, shutdown: Shutdown, health: NatsHealth) -> None:
+    async def run(self, shutdown: Shutdown) -> None:
         """Serves until `shutdown` is requested, drains, and returns."""
         own = self._settings.router
         await self._catalogue.look()
         await self._cancels.listen()
-        members = await self._connection.jetstream().key_value(MEMBERS_BUCKET)
         async with self._server, asyncio.TaskGroup() as group:
             address = own.advertise or self._server.address
             parts = (
@@ -164,25 +172,38 @@ class Router:
                 ("delivery", self._delivery.run()),
                 ("catalogue", self._catalogue.run()),
                 ("leases", extend_leases(self._connection, self._ledger, own.ack_wait_s)),
-                ("members", stay_member(members, self._router_id, address, self._settings.nats.member_ttl_s)),
-                ("broker", self._watch_broker(health)),
+                ("members", self._stay_member(address)),
+                ("layout", self._keeper.run()),
+                ("broker", self._watch_broker()),
             )
             running = [group.create_task(part, name=name) for name, part in parts]
-            await self._server.set_serving(SERVICE, serving=True)
             log.info("router.ready", router=self._router_id, address=address)
             await shutdown.requested()
             await self._drain(own.drain_grace_s)
             for task in running:
                 task.cancel()
 
-    async def _watch_broker(self, health: NatsHealth) -> None:
-        """Pulls anew after each reconnection; ends the router where the broker refused it for good."""
-        async for state in health.changes():
-            await self._server.set_serving(SERVICE, serving=state.link is Link.CONNECTED)
-            if state.link is Link.CONNECTED:
+    async def _stay_member(self, address: str) -> None:
+        await stay_member(
+            self._connection.jetstream(),
+            self._router_id,
+            address,
+            ttl_s=self._settings.nats.member_ttl_s,
+            health=self._health,
+            missed=self._keeper.missed,
+        )
+
+    async def _watch_broker(self) -> None:
+        """Tells how the broker is; pulls anew on each new connection; ends the router where it was refused for good."""
+        health, connections = self._health, self._health.connections
+        async for _ in health.changes():
+            if health.connections != connections:
+                connections = health.connections
                 self._queues.reconnected()
-            elif state.link is Link.CLOSED:
-                raise Unavailable("NATS", state.problem or "the connection was closed")
+            if health.state.link is Link.CLOSED:
+                raise Unavailable("NATS", health.state.problem or "the connection was closed")
+            await self._server.set_serving(SERVICE, serving=health.connected)
+            await self._server.set_serving(BROKER_HEALTH, serving=health.sound)
 
     def _receive(self, message: Msg) -> None:
         task = asyncio.create_task(self._intake.take(message), name="intake")

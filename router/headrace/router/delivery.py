@@ -15,6 +15,7 @@ from headrace.router.gateways import Gateways
 from headrace.router.ledger import Record
 from headrace.router.outbox import Outbox
 from headrace.runtime.nats_size import message_size
+from headrace.runtime.nats_state import NatsHealth
 from headrace.runtime.propagation import inject
 
 log = structlog.get_logger(__name__)
@@ -34,8 +35,9 @@ class Delivery:
     the record while it runs, and in the outcome afterwards.
     """
 
-    def __init__(self, connection: Client, gateways: Gateways) -> None:
+    def __init__(self, connection: Client, gateways: Gateways, health: NatsHealth) -> None:
         self._connection = connection
+        self._health = health
         self._gateways = gateways
         self._outbox = Outbox()
         self._addresses: dict[str, _Address] = {}
@@ -67,6 +69,7 @@ class Delivery:
     async def run(self) -> None:
         """Publishes to NATS until cancelled. While the broker is away, tokens are joined in the outbox."""
         while True:
+            await self._health.wait_connected()
             deliveries, _ = await self._outbox.take()
             for delivery in deliveries:
                 address = self._addresses[delivery.request_id]

@@ -8,16 +8,15 @@ routers that both end a request cannot both store an outcome: the second finds t
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import NotFoundError
 
 from headrace.contract.deliver import HeldStream
 from headrace.contract.errors import HeadraceError, MalformedMessage
@@ -36,18 +35,21 @@ from headrace.contract.values import Failure, Outcome, TokenChunk, TraceContext
 from headrace.router.delivery import Delivery
 from headrace.router.ledger import Ledger, Record
 from headrace.router.spans import RouterSpans
+from headrace.router.storing import Storing
 from headrace.router.strays import Stray
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.nats_size import message_size
+from headrace.runtime.nats_state import NatsHealth
 from headrace.runtime.propagation import extract, inject
 
 log = structlog.get_logger(__name__)
 
 PUBLISH_TIMEOUT_S = 5.0
 """How long one attempt to store waits for the broker: it answers within milliseconds, or it is in trouble."""
-FIRST_WAIT_S = 0.1
-"""The wait after the first failed attempt to store; doubled, with jitter, up to `router.result_retry_max_wait_s`."""
 SHOWN_SUBJECT = 80
 """Characters of a subject that names no queue in a line of log: it may be thousands long."""
+READ_RETRY_S = (0.1, 2.0)
+"""The first and the longest wait between attempts to read the outcome that is there already."""
 MAX_LENGTH_FAILURE = "the output is larger than the broker takes"
 
 
@@ -63,14 +65,17 @@ class Outcomes:
         ledger: Ledger,
         delivery: Delivery,
         spans: RouterSpans,
+        health: NatsHealth,
+        missed: Callable[[], None],
         max_wait_s: float,
     ) -> None:
+        """`missed` is called where a stream is not there."""
         self._connection = connection
         self._js = connection.jetstream(timeout=PUBLISH_TIMEOUT_S)
         self._ledger = ledger
         self._delivery = delivery
         self._spans = spans
-        self._max_wait_s = max_wait_s
+        self._storing = Storing(self._js, health=health, missed=missed, max_wait_s=max_wait_s)
 
     async def settle(self, record: Record, outcome: Outcome, *, dead: bool = False) -> None:
         """Makes `outcome` the request's outcome, unless it has one already."""
@@ -129,12 +134,19 @@ class Outcomes:
     async def find(self, tenant: str, request_id: str) -> Outcome | None:
         """The durable outcome of a request, if it can be found now."""
         try:
-            found = await self._js.get_last_msg(RESULTS_STREAM, result_subject(tenant, request_id))
-            headers = found.headers or {}
-            return decode_result(found.data or b"", headers.get(HEADER_CONTENT_TYPE, CONTENT_TYPE_JSON))
+            return await self._read(tenant, request_id)
         except (NatsError, TimeoutError, MalformedMessage):
-            # Not there, or not now: storing a second one will fail, and find it then.
+            # Not now: storing a second one will fail, and find it then.
             return None
+
+    async def _read(self, tenant: str, request_id: str) -> Outcome | None:
+        """The durable outcome; None where there is none. Raises what the broker or the decoder raises."""
+        try:
+            found = await self._js.get_last_msg(RESULTS_STREAM, result_subject(tenant, request_id))
+        except NotFoundError:
+            return None
+        headers = found.headers or {}
+        return decode_result(found.data or b"", headers.get(HEADER_CONTENT_TYPE, CONTENT_TYPE_JSON))
 
     async def _store(self, record: Record, outcome: Outcome) -> Outcome:
         """The outcome that is durable in the end: this one, or the one that was there before."""
@@ -147,10 +159,17 @@ class Outcomes:
         if size > (limit := self._connection.max_payload):
             outcome = _without_output(outcome, size, limit)
             body = encode_result(outcome, as_json=record.as_json)
-        if not await self._publish(subject, body, headers):
-            earlier = await self.find(record.request.tenant, record.id)
-            if earlier is not None:
-                return earlier
+        unread = Backoff(*READ_RETRY_S)
+        while not await self._storing.store(subject, body, headers):
+            # Another one is there, and counts. Where it cannot be read now, ours must not be told in its place.
+            try:
+                if (earlier := await self._read(record.request.tenant, record.id)) is not None:
+                    return earlier
+            except MalformedMessage:
+                break
+            except (NatsError, TimeoutError) as error:
+                log.warning("outcome.not_read", request_id=record.id, problem=type(error).__name__)
+            await asyncio.sleep(unread.next_s())
         return outcome
 
     async def _store_dead(self, letter: DeadLetter, sequence: int) -> None:
@@ -161,33 +180,7 @@ class Outcomes:
         if message_size(body, headers) > self._connection.max_payload:
             # A message over the limit would cost the connection. Its reason is worth more than its body.
             body = encode_dead_letter(replace(letter, headers={}, body=b""))
-        await self._publish(dead_subject_of(letter.subject), body, headers)
-
-    async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
-        """Stores a message, trying for as long as it takes. False where the stream holds one already."""
-        wait_s = FIRST_WAIT_S
-        while True:
-            try:
-                ack = await self._js.publish(subject, body, headers=headers)
-                return not ack.duplicate
-            except APIError as error:
-                if await self._is_there(subject):
-                    return False
-                problem = f"{type(error).__name__} {error.err_code}"
-            except (NatsError, TimeoutError, OSError) as error:
-                problem = type(error).__name__
-            log.warning("outcome.not_stored", subject=subject, problem=problem, retry_in_s=round(wait_s, 1))
-            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
-            wait_s = min(2 * wait_s, self._max_wait_s)
-
-    async def _is_there(self, subject: str) -> bool:
-        try:
-            await self._js.get_last_msg(RESULTS_STREAM, subject)
-        except NotFoundError:
-            return False
-        except (NatsError, TimeoutError):
-            return False
-        return True
+        await self._storing.store(dead_subject_of(letter.subject), body, headers)
 
 
 def _letter(

@@ -1,18 +1,14 @@
-"""The broker's queues: notices them, pulls as many messages as the core asks for, and tells it of pulls that lapsed.
+"""The broker's queues: notices them, has them pulled as the core asks, and tells it of pulls that lapsed.
 
-One pull request per order stays open at the broker until its messages came or it expires, so a message that is
-published meanwhile arrives at once. New queues announce themselves on `hr.v1.seen.>`, which the broker publishes for
-every message it stores, headers only; a look at the stream every few seconds finds what an announcement missed.
+New queues announce themselves on `hr.v1.seen.>`, which the broker publishes for every message it stores, headers only;
+a look at the stream every few seconds, and after each interruption, finds what an announcement missed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import count
 
 import structlog
 from nats.aio.client import Client
@@ -21,39 +17,17 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from headrace.contract.errors import Unavailable
-from headrace.contract.subjects import (
-    REQUESTS_STREAM,
-    SEEN_WILDCARD,
-    consumer_name,
-    is_queue,
-    parse_queue,
-    subject_of_seen,
-)
+from headrace.contract.subjects import SEEN_WILDCARD, is_queue, parse_queue, subject_of_seen
 from headrace.router.core.events import PullLapsed, QueueGone, QueueSeen
+from headrace.router.pulls import Pulls
 from headrace.router.strays import Strays
-from headrace.runtime.nats_queues import ensure_queue_consumer, list_queues
+from headrace.runtime.nats_queues import StreamMissing, list_queues
+from headrace.runtime.nats_state import NatsHealth
 
 log = structlog.get_logger(__name__)
 
-PULL_EXPIRES_S = 30.0
-"""How long the broker keeps a pull open: long enough to cost nothing, short enough to end before a lost one hurts."""
 LOOK_EVERY_S = 5.0
-"""How often the stream is asked for its queues, for what announcements missed while the connection was away."""
-RETRY_AFTER_S = 1.0
-"""The wait after a pull that the broker refused, so that a missing stream makes no busy loop."""
-
-
-@dataclass(slots=True)
-class _Known:
-    """A queue that was seen. Written by Queues alone."""
-
-    subject: str
-    backlog: int = 0
-    """Messages in the broker that no router has, as last heard."""
-    coming: int = 0
-    """Pulled and not arrived."""
-    last_heard_s: float = 0.0
-    has_consumer: bool = False
+"""How often the stream is asked for its queues, for what announcements missed."""
 
 
 class Queues:
@@ -67,181 +41,125 @@ class Queues:
         self,
         connection: Client,
         *,
+        health: NatsHealth,
         ack_wait_s: float,
         consumer_idle_s: float,
         max_queues: int,
         tell: Callable[[QueueSeen | QueueGone | PullLapsed], None],
         receive: Callable[[Msg], None],
+        missed: Callable[[], None],
         strays: Strays,
     ) -> None:
+        """`missed` is called where the stream is not there."""
         self._connection = connection
         self._js: JetStreamContext = connection.jetstream()
-        self._ack_wait_s = ack_wait_s
-        self._consumer_idle_s = consumer_idle_s
+        self._health = health
         self._max_queues = max_queues
         self._tell = tell
         self._receive = receive
+        self._missed = missed
         self._strays = strays
-        self._known: dict[str, _Known] = {}
-        self._ordered: dict[str, int] = {}
-        self._order = asyncio.Event()
-        self._numbers = count()
-        self._open: dict[str, tuple[_Known, float]] = {}
-        """By inbox: the queue, and when the broker ends the pull. In that order, so the oldest stands first."""
-        self._inbox = connection.new_inbox()
+        self._backlogs: dict[str, int] = {}
+        """By queue: messages in the broker that no router has, as last heard."""
         self._full = False
+        self._look_now = asyncio.Event()
+        self._pulls = Pulls(
+            connection,
+            health=health,
+            ack_wait_s=ack_wait_s,
+            consumer_idle_s=consumer_idle_s,
+            receive=self._arrived,
+            lapsed=lambda subject, amount: tell(PullLapsed(queue=subject, count=amount)),
+            gone=self._forget,
+            missed=missed,
+        )
 
     def backlog(self, subject: str) -> int:
         """Messages of a queue that wait in the broker, as last heard."""
-        known = self._known.get(subject)
-        return 0 if known is None else known.backlog
+        return self._backlogs.get(subject, 0)
 
     def subjects(self) -> list[str]:
-        return list(self._known)
+        return list(self._backlogs)
 
     def pull(self, subject: str, amount: int) -> None:
         """Asks for `amount` more messages of a queue that was seen."""
-        self._ordered[subject] = self._ordered.get(subject, 0) + amount
-        self._order.set()
+        if subject in self._backlogs:
+            self._pulls.order(subject, amount)
 
     def reconnected(self) -> None:
-        """The broker forgot every open pull: each has lapsed."""
-        for known in self._known.values():
-            self._lapse(known, known.coming)
-        self._open.clear()
+        """The broker forgot every open pull, and may have announced queues that nobody heard of."""
+        self._pulls.renew()
+        self._look_now.set()
 
     async def run(self) -> None:
         """Pulls until cancelled."""
-        inbox = await self._connection.subscribe(f"{self._inbox}.>", cb=self._on_message)
         seen = await self._connection.subscribe(SEEN_WILDCARD, cb=self._on_seen)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._look(), name="queues: look")
-                tasks.create_task(self._send_pulls(), name="queues: pull")
+                tasks.create_task(self._pulls.run(), name="queues: pull")
                 tasks.create_task(self._strays.run(), name="queues: strays")
         finally:
             with suppress(NatsError, OSError):  # a connection that is gone has no subscriptions
                 await seen.unsubscribe()
-                await inbox.unsubscribe()
 
     async def _on_seen(self, message: Msg) -> None:
         subject = subject_of_seen(message.subject)
         if not is_queue(subject):
             self._strays.announced(message.headers)
-        elif (known := self._see(subject)) is not None:
-            known.backlog += 1
+        elif self._see(subject):
+            self._backlogs[subject] += 1
 
     async def _look(self) -> None:
         while True:
+            await self._health.wait_connected()
+            self._look_now.clear()
             try:
                 held = await list_queues(self._js)
             except Unavailable as error:
-                log.warning("queues.not_listed", problem=str(error))
+                log.warning("queues.not_listed", problem=error.problem)
+                if isinstance(error, StreamMissing):
+                    self._missed()
             else:
-                if len(self._known) >= self._max_queues:
-                    self._forget_idle(held)
                 self._strays.listed([subject for subject in held if not is_queue(subject)])
-                for subject, messages in held.items():
-                    if not is_queue(subject):
-                        continue
-                    new = subject not in self._known
-                    if (known := self._see(subject)) is not None and new:
-                        known.backlog = messages
-            self._lapse_silent()
-            await asyncio.sleep(LOOK_EVERY_S)
+                self._compare({subject: count for subject, count in held.items() if is_queue(subject)})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._look_now.wait()
 
-    def _see(self, subject: str) -> _Known | None:
-        known = self._known.get(subject)
-        if known is not None:
-            return known
-        if len(self._known) >= self._max_queues:
-            if not self._full:
-                log.warning("queues.too_many", known=len(self._known), setting="router.max_queues")
-            self._full = True
-            return None
-        known = self._known[subject] = _Known(subject)
-        self._tell(QueueSeen(queue=subject, model=parse_queue(subject).model))
-        return known
-
-    def _forget_idle(self, held: dict[str, int]) -> None:
-        for subject in [s for s in self._known if s not in held]:
-            del self._known[subject]
-            self._tell(QueueGone(queue=subject))
-        self._full = False
-
-    async def _send_pulls(self) -> None:
-        while True:
-            await self._order.wait()
-            self._order.clear()
-            ordered, self._ordered = self._ordered, {}
-            for subject, amount in ordered.items():
-                if (known := self._known.get(subject)) is not None:
-                    await self._send_pull(known, amount)
-
-    async def _send_pull(self, known: _Known, amount: int) -> None:
-        known.coming += amount
-        now = known.last_heard_s = asyncio.get_running_loop().time()
-        inbox = f"{self._inbox}.{next(self._numbers)}"
-        self._open[inbox] = (known, now + PULL_EXPIRES_S)
-        body = json.dumps({"batch": amount, "expires": int(PULL_EXPIRES_S * 1e9)}).encode()
-        target = f"$JS.API.CONSUMER.MSG.NEXT.{REQUESTS_STREAM}.{consumer_name(known.subject)}"
-        try:
-            if not known.has_consumer:
-                await ensure_queue_consumer(
-                    self._js, known.subject, ack_wait_s=self._ack_wait_s, idle_s=self._consumer_idle_s
-                )
-                known.has_consumer = True
-            await self._connection.publish(target, body, reply=inbox)
-        except (Unavailable, NatsError, OSError) as error:
-            log.warning("queues.pull_failed", queue=known.subject, problem=type(error).__name__)
-            self._refused(inbox, known, amount)
-
-    async def _on_message(self, message: Msg) -> None:
-        if message.reply:
-            self._arrived(message)
-            return
-        headers = message.headers or {}
-        status = headers.get("Status", "")
-        if status == "100":
-            return
-        if message.subject not in self._open:
-            return
-        known, _ = self._open[message.subject]
-        left = int(headers.get("Nats-Pending-Messages", known.coming))
-        if status == "408":
-            del self._open[message.subject]
-            self._lapse(known, left)
+    def _compare(self, held: dict[str, int]) -> None:
+        """`held` counts what runs, too."""
+        for subject, backlog in self._backlogs.items():
+            self._backlogs[subject] = min(backlog, held.get(subject, 0))
+        if len(self._backlogs) >= self._max_queues:
+            for subject in [s for s in self._backlogs if s not in held]:
+                self._pulls.let_go(subject)
         else:
-            # No such consumer or stream, a leader that changed, …: make it anew, a little later.
-            log.info("queues.pull_refused", queue=known.subject, status=status)
-            self._refused(message.subject, known, left)
+            self._full = False
+        for subject, messages in held.items():
+            new = subject not in self._backlogs
+            if self._see(subject) and new:
+                self._backlogs[subject] = messages
+
+    def _see(self, subject: str) -> bool:
+        """Whether the queue is known now."""
+        if subject in self._backlogs:
+            self._pulls.keep(subject)
+            return True
+        if len(self._backlogs) >= self._max_queues:
+            if not self._full:
+                log.warning("queues.too_many", known=len(self._backlogs), setting="router.max_queues")
+            self._full = True
+            return False
+        self._backlogs[subject] = 0
+        self._tell(QueueSeen(queue=subject, model=parse_queue(subject).model))
+        return True
+
+    def _forget(self, subject: str) -> None:
+        if self._backlogs.pop(subject, None) is not None:
+            self._tell(QueueGone(queue=subject))
 
     def _arrived(self, message: Msg) -> None:
-        known = self._see(message.subject)
-        if known is not None:
-            known.coming = max(0, known.coming - 1)
-            known.last_heard_s = asyncio.get_running_loop().time()
-            known.backlog = message.metadata.num_pending
+        if self._see(message.subject):
+            self._backlogs[message.subject] = message.metadata.num_pending
         self._receive(message)
-
-    def _refused(self, inbox: str, known: _Known, amount: int) -> None:
-        self._open.pop(inbox, None)
-        known.has_consumer = False
-        asyncio.get_running_loop().call_later(RETRY_AFTER_S, self._lapse, known, amount)
-
-    def _lapse(self, known: _Known, amount: int) -> None:
-        amount = min(amount, known.coming)
-        known.coming -= amount
-        if amount:
-            self._tell(PullLapsed(queue=known.subject, count=amount))
-
-    def _lapse_silent(self) -> None:
-        """Pulls that should have expired and were never heard of again."""
-        overdue = asyncio.get_running_loop().time() - LOOK_EVERY_S
-        for known in self._known.values():
-            if known.coming and known.last_heard_s + PULL_EXPIRES_S < overdue:
-                self._lapse(known, known.coming)
-        for inbox, (_, ends_s) in list(self._open.items()):
-            if ends_s >= overdue:
-                break
-            del self._open[inbox]  # answered in full, or never

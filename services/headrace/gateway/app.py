@@ -25,9 +25,10 @@ from headrace.gateway.routers import Routers
 from headrace.gateway.service import NAME, InferenceService
 from headrace.gateway.streams import Streams
 from headrace.gateway.submit import Submission
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.grpc_server import GrpcServer
 from headrace.runtime.nats_connection import connect
-from headrace.runtime.nats_layout import ensure_layout
+from headrace.runtime.nats_upkeep import LayoutKeeper
 from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import start_telemetry
@@ -52,13 +53,15 @@ async def run(
     gateway_id = settings.gateway.id or f"gw-{secrets.token_hex(4)}"
     readiness = Readiness()
     async with start_telemetry("gateway", gateway_id) as telemetry:
-        connecting = connect(settings.nats, f"headrace-gateway {gateway_id}", readiness.nats_changed)
+        connecting = connect(settings.nats, f"headrace-gateway {gateway_id}", readiness.nats.record)
         nc = await shutdown.unless_requested(connecting.__aenter__())
         if nc is None:
             return
         try:
-            await ensure_layout(nc, settings)
-            parts = _assemble(settings, gateway_id, readiness, nc, telemetry.tracer)
+            keeper = LayoutKeeper(nc, settings, readiness.nats)
+            if await shutdown.unless_requested(keeper.first()) is None:
+                return
+            parts = _assemble(settings, gateway_id, readiness, nc, keeper, telemetry.tracer)
             await _serve(settings, shutdown, parts, on_ready)
         finally:
             await connecting.__aexit__(None, None, None)
@@ -69,6 +72,7 @@ class Parts:
     """What runs."""
 
     readiness: Readiness
+    keeper: LayoutKeeper
     streams: Streams
     recovery: Recovery
     routers: Routers
@@ -76,12 +80,19 @@ class Parts:
     server: GrpcServer
 
 
-def _assemble(settings: Settings, gateway_id: str, readiness: Readiness, nc: Client, tracer: Tracer) -> Parts:
+def _assemble(
+    settings: Settings,
+    gateway_id: str,
+    readiness: Readiness,
+    nc: Client,
+    keeper: LayoutKeeper,
+    tracer: Tracer,
+) -> Parts:
     own = settings.gateway
     js = nc.jetstream(timeout=own.publish_timeout_s)
     streams = Streams(own.max_concurrent_streams)
-    results = Results(nc, js, timeout_s=own.publish_timeout_s)
-    recovery = Recovery(results, retry_s=own.rejoin_wait_s)
+    results = Results(nc, js, timeout_s=own.publish_timeout_s, missed=keeper.missed)
+    recovery = Recovery(results, backoff=Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s))
     cancels = Cancels(nc, results, streams, answer_wait_s=own.cancel_wait_s)
     routers = Routers(
         nc,
@@ -106,6 +117,7 @@ def _assemble(settings: Settings, gateway_id: str, readiness: Readiness, nc: Cli
         streams=streams,
         results=results,
         cancels=cancels,
+        keeper=keeper,
         tracer=tracer,
     )
     server = GrpcServer(
@@ -121,6 +133,7 @@ def _assemble(settings: Settings, gateway_id: str, readiness: Readiness, nc: Cli
     )
     return Parts(
         readiness=readiness,
+        keeper=keeper,
         streams=streams,
         recovery=recovery,
         routers=routers,
@@ -139,6 +152,7 @@ def _service(
     streams: Streams,
     results: Results,
     cancels: Cancels,
+    keeper: LayoutKeeper,
     tracer: Tracer,
 ) -> InferenceService:
     own, catalogue = settings.gateway, readiness.catalogue
@@ -149,7 +163,14 @@ def _service(
         draining=lambda: readiness.draining,
     )
     publisher = Publisher(
-        nc, js, results=results, catalogue=catalogue, tracer=tracer, timeout_s=own.publish_timeout_s
+        nc,
+        js,
+        results=results,
+        catalogue=catalogue,
+        health=readiness.nats,
+        missed=keeper.missed,
+        tracer=tracer,
+        timeout_s=own.publish_timeout_s,
     )
     return InferenceService(
         generation=Generation(
@@ -179,6 +200,7 @@ async def _serve(
         background = [
             tasks.create_task(parts.routers.run(), name="routers"),
             tasks.create_task(parts.recovery.run(), name="recovery"),
+            tasks.create_task(parts.keeper.run(), name="layout"),
             tasks.create_task(_end_with_nats(parts.readiness), name="nats"),
         ]
         async with parts.server:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Callable, Mapping
 
 import nats.errors
 from nats.aio.client import Client
@@ -27,9 +29,18 @@ from headrace.gateway.broker import require_connection, unanswered
 from headrace.gateway.catalogue import Catalogue
 from headrace.gateway.results import Results
 from headrace.gateway.tracing import send_span
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.nats_refusal import Refusal, refusal_of
 from headrace.runtime.nats_size import message_size
+from headrace.runtime.nats_state import NatsHealth
 from headrace.runtime.propagation import inject
+
+NO_STREAM_RETRY_S = (0.1, 1.0)
+"""The first and the longest wait before a request that no stream took is sent again."""
+TROUBLE_KEPT_S = 30.0
+"""How long the broker counts as troubled after it refused a request for lack of room: only another request would tell
+that there is room again."""
+_PART = "requests"
 
 
 class Publisher:
@@ -42,13 +53,18 @@ class Publisher:
         *,
         results: Results,
         catalogue: Catalogue,
+        health: NatsHealth,
+        missed: Callable[[], None],
         tracer: Tracer,
         timeout_s: float,
     ) -> None:
+        """`missed` is called where no stream takes a request."""
         self._nc = nc
         self._js = js
         self._results = results
         self._catalogue = catalogue
+        self._health = health
+        self._missed = missed
         self._tracer = tracer
         self._timeout_s = timeout_s
 
@@ -85,12 +101,27 @@ class Publisher:
             )
 
     async def _send(self, request: Request, queue: Queue, body: bytes, headers: dict[str, str]) -> bool:
-        """Whether the broker had a request of that id within its duplicate window."""
-        try:
-            ack = await self._js.publish(queue.subject, body, timeout=self._timeout_s, headers=headers)
-        except (APIError, nats.errors.Error, TimeoutError) as error:
-            raise self._refused(error, request, queue) from error
-        return bool(ack.duplicate)
+        """Whether the broker had a request of that id within its duplicate window.
+
+        Where no stream is there to take it, nobody has it: it is sent again, until the stream is declared anew or its
+        servers have chosen who leads it, or the time is over.
+        """
+        until_s = time.monotonic() + self._timeout_s
+        backoff = Backoff(*NO_STREAM_RETRY_S)
+        while True:
+            require_connection(self._nc)
+            try:
+                ack = await self._js.publish(queue.subject, body, timeout=self._timeout_s, headers=headers)
+            except (APIError, nats.errors.Error, TimeoutError) as error:
+                wait_s = backoff.next_s()
+                if refusal_of(error) is Refusal.NO_STREAM:
+                    self._missed()
+                    if time.monotonic() + wait_s < until_s:
+                        await asyncio.sleep(wait_s)
+                        continue
+                raise self._refused(error, request, queue) from error
+            self._health.fine(_PART)
+            return bool(ack.duplicate)
 
     def _refused(self, error: Exception, request: Request, queue: Queue) -> HeadraceError:
         match refusal_of(error):
@@ -99,13 +130,17 @@ class Publisher:
                 return Overloaded(named, self._catalogue.retry_after_s(queue.model))
             case Refusal.STREAM_FULL:
                 full = "the broker's store of waiting requests is full"
+                self._trouble(full)
                 return Overloaded(full, self._catalogue.retry_after_s(queue.model))
             case Refusal.TOO_LARGE:
                 field = "messages" if request.messages else "prompt"
                 return InvalidRequest(field, "the request is larger than the broker's stream takes")
             case Refusal.NO_STREAM:
-                return Unavailable("queue", "the broker has no stream for requests at the moment; try again")
+                missing = "the broker has no stream for requests at the moment; try again"
+                self._trouble(missing)
+                return Unavailable("queue", missing)
             case None if isinstance(error, TimeoutError):
+                self._trouble("the broker does not confirm requests")
                 return Unavailable(
                     "queue",
                     f"the broker did not confirm request {request.id} within {self._timeout_s:g} s;"
@@ -113,3 +148,7 @@ class Publisher:
                 )
             case None:
                 return unanswered(error)
+
+    def _trouble(self, problem: str) -> None:
+        if self._nc.is_connected:  # else that is the trouble, and known
+            self._health.trouble(_PART, problem, for_s=TROUBLE_KEPT_S)

@@ -6,21 +6,22 @@ import asyncio
 
 from headrace.gateway.catalogue import Catalogue
 from headrace.runtime.grpc_server import GrpcServer
-from headrace.runtime.nats_state import LinkState, NatsHealth
+from headrace.runtime.nats_state import BROKER_HEALTH, NatsHealth
 
 
 class Readiness:
     """Serving means: NATS is connected, at least one router is, and this gateway is not stopping.
 
-    Told as the status of the service and of the server as a whole (""), which is what load balancers ask for.
+    Told as the status of the service and of the server as a whole (""), which is what load balancers ask for. How the
+    broker is, is told apart from it: a gateway whose broker takes nothing new still answers for what it took.
     Writers: `drain` alone writes `draining`.
     """
 
     def __init__(self) -> None:
-        self.nats = NatsHealth()
+        self._changed = asyncio.Event()
+        self.nats = NatsHealth(self.changed)
         self.catalogue = Catalogue(self.changed)
         self.draining = False
-        self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
         return (
@@ -35,11 +36,6 @@ class Readiness:
         """Something that it rests on may be another."""
         self._changed.set()
 
-    def nats_changed(self, state: LinkState) -> None:
-        """The connection's `on_state`."""
-        self.nats.record(state)
-        self.changed()
-
     def drain(self) -> None:
         """No more requests are taken."""
         self.draining = True
@@ -51,4 +47,5 @@ class Readiness:
             self._changed.clear()
             for name in ("", service):
                 await server.set_serving(name, self.serving)
+            await server.set_serving(BROKER_HEALTH, self.nats.sound)
             await self._changed.wait()

@@ -14,6 +14,7 @@ import structlog
 from headrace.contract.errors import HeadraceError, Unavailable
 from headrace.gateway.results import Results
 from headrace.gateway.streams import Stream
+from headrace.runtime.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +25,10 @@ class Recovery:
     Bounded by the number of streams. Writers: `check` adds, `run` takes away.
     """
 
-    def __init__(self, results: Results, *, retry_s: float) -> None:
-        """`retry_s` is the pause before another look while the broker is away."""
+    def __init__(self, results: Results, *, backoff: Backoff) -> None:
+        """`backoff` gives the pauses between looks while the broker is away."""
         self._results = results
-        self._retry_s = retry_s
+        self._backoff = backoff
         self._streams: dict[str, Stream] = {}
         self._wake = asyncio.Event()
 
@@ -48,9 +49,10 @@ class Recovery:
                 try:
                     await self._end_if_over(stream)
                 except Unavailable:
-                    await asyncio.sleep(self._retry_s)
+                    await asyncio.sleep(self._backoff.next_s())
                     self._wake.set()
                     break
+                self._backoff.reset()
                 self._streams.pop(request_id, None)
 
     async def _end_if_over(self, stream: Stream) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 import nats.errors
 from nats.aio.client import Client
@@ -26,10 +27,14 @@ _STORING_S = 0.02
 class Results:
     """Reads and writes outcomes. All methods raise Unavailable where the broker does not answer."""
 
-    def __init__(self, nc: Client, js: JetStreamContext, *, timeout_s: float) -> None:
+    def __init__(
+        self, nc: Client, js: JetStreamContext, *, timeout_s: float, missed: Callable[[], None]
+    ) -> None:
+        """`missed` is called where no stream answers."""
         self._nc = nc
         self._js = js
         self._timeout_s = timeout_s
+        self._missed = missed
 
     async def find(self, tenant: str, request_id: str) -> Outcome | None:
         """The outcome, whole; None where there is none, or no longer."""
@@ -40,6 +45,9 @@ class Results:
                 message = await self._js.get_last_msg(subjects.RESULTS_STREAM, subject, direct=True)
         except NotFoundError:
             return None
+        except nats.errors.NoRespondersError as error:
+            self._missed()
+            raise unanswered(error) from error
         except (APIError, nats.errors.Error, TimeoutError) as error:
             raise unanswered(error) from error
         content_type = (message.headers or {}).get(subjects.HEADER_CONTENT_TYPE, subjects.CONTENT_TYPE_JSON)
@@ -86,8 +94,11 @@ class Results:
                 subject, body, timeout=self._timeout_s, stream=subjects.RESULTS_STREAM, headers=headers
             )
         except (APIError, nats.errors.Error, TimeoutError) as error:
-            if refusal_of(error) is Refusal.SUBJECT_FULL:
+            refusal = refusal_of(error)
+            if refusal is Refusal.SUBJECT_FULL:
                 return False
+            if refusal is Refusal.NO_STREAM:
+                self._missed()
             raise unanswered(error) from error
         return True
 

@@ -7,6 +7,7 @@ a subject is not UTF-8, holds a vertical tab or makes its line long, and where a
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -16,6 +17,8 @@ from nats.aio.msg import Msg
 from nats.errors import ProtocolError
 from nats.protocol.parser import AWAITING_CONTROL_LINE, AWAITING_MSG_PAYLOAD, CRLF_SIZE, Parser
 
+from headrace.runtime.nats_reconnect import ReconnectingClient
+
 log = structlog.get_logger(__name__)
 
 MAX_LINE_BYTES = 64 * 1024
@@ -23,14 +26,25 @@ MAX_LINE_BYTES = 64 * 1024
 More without a line break is no NATS server."""
 
 
-class NatsClient(Client):
-    """A Client that takes every message: what is not UTF-8 in a subject reads as U+FFFD, a broken header block as
+class NatsClient(ReconnectingClient):
+    """A client that takes every message: what is not UTF-8 in a subject reads as U+FFFD, a broken header block as
     none.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._ps: Parser = LineParser(self)
+
+    async def request(self, *args: Any, **options: Any) -> Msg:
+        """As the library's, and a cancellation that comes together with the answer counts: `asyncio.wait_for` of
+        Python 3.11 would swallow it, and the task go on for ever.
+        """
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
+        answer = await super().request(*args, **options)
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return answer
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:

@@ -56,7 +56,7 @@ async def connect(
         watch.change(Link.CLOSED)
 
 
-async def _first_connection(settings: NatsSettings, options: dict[str, Any], watch: LinkWatch) -> Client:
+async def _first_connection(settings: NatsSettings, options: dict[str, Any], watch: LinkWatch) -> NatsClient:
     attempt = 0
     while True:
         nc = NatsClient()
@@ -87,7 +87,8 @@ def _options(settings: NatsSettings, name: str, watch: LinkWatch) -> dict[str, A
         "reconnect_time_wait": settings.reconnect_wait_s,
         "reconnect_to_server_handler": watch.next_server,
         "ping_interval": settings.ping_interval_s,
-        "max_outstanding_pings": 2,
+        # The next ping is due and the last one unanswered: with 2 it would take three intervals to notice.
+        "max_outstanding_pings": 1,
         "pending_size": settings.pending_bytes,
         # Without it a publish on a stalled connection waits for ever.
         "flush_timeout": settings.connect_timeout_s,

@@ -6,6 +6,7 @@ left alone, what is there otherwise is an error, and nothing that exists is ever
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -20,10 +21,11 @@ from headrace.contract.errors import StartError, Unavailable
 from headrace.runtime.nats_refusal import (
     JETSTREAM_OFF,
     NO_STORAGE,
+    NOT_PLACED,
     STREAM_NAME_IN_USE,
     SUBJECTS_OVERLAP,
 )
-from headrace.runtime.nats_streams import wanted_streams
+from headrace.runtime.nats_streams import as_new, wanted_streams
 from headrace.runtime.nats_version import check_version
 from headrace.runtime.settings import Settings
 
@@ -75,20 +77,28 @@ class Layout:
 
 
 async def ensure_layout(nc: Client, settings: Settings, timeout_s: float = API_TIMEOUT_S) -> Layout:
-    """Declares streams and buckets where they are missing.
+    """Declares streams and buckets where they are missing. To have them kept so, see `nats_upkeep`.
 
     Raises NatsTooOld, JetStreamMissing or LayoutConflict where the server cannot serve; StartError where it refuses
-    for another reason, such as too little disk; Unavailable where it does not answer, and trying again may help.
+    for another reason, such as too little disk; Unavailable where it does not answer, and trying again may help. One
+    stream that cannot be declared keeps none of the others from it.
     """
     check_version(server_version(nc))
     js = nc.jetstream(timeout=timeout_s)
+    created, faults = [], []
     try:
         await _check_jetstream(js)
-        created = [await _declare(js, wanted) for wanted in wanted_streams(settings)]
+        for wanted in wanted_streams(settings):
+            try:
+                created.append(await _declare(js, wanted))
+            except StartError as fault:
+                faults.append(fault)
     except APIError as error:
         raise Unavailable("JetStream", error.description or "no answer") from error
     except (TimeoutError, nats.errors.Error) as error:
         raise Unavailable("JetStream", "did not answer in time") from error
+    if faults:
+        raise faults[0]
     return Layout(js=js, created=tuple(name for name in created if name))
 
 
@@ -110,7 +120,7 @@ async def _declare(js: JetStreamContext, wanted: StreamConfig) -> str:
         existing = (await js.stream_info(name)).config
     except NotFoundError:
         try:
-            await js.add_stream(wanted)
+            await js.add_stream(as_new(wanted, time.time()))
         except APIError as error:
             if error.err_code == STREAM_NAME_IN_USE:  # somebody was faster, with other settings
                 existing = (await js.stream_info(name)).config
@@ -135,7 +145,7 @@ def _refused(wanted: StreamConfig, error: APIError) -> Exception:
             "Free disk space, raise the server's max_file_store, or lower queues.max_bytes, queues.result_max_bytes"
             " or queues.dead_max_bytes",
         )
-    if error.code == 503:
+    if error.code == 503 or error.err_code in NOT_PLACED:
         return Unavailable("JetStream", error.description or "not available")
     return StartError(f"the NATS server refuses the stream {name}: {error.description}")
 

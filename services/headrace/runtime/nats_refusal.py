@@ -20,6 +20,11 @@ SUBJECTS_OVERLAP = 10065
 CONSUMER_OVERLAP = 10100
 JETSTREAM_OFF = frozenset({10039, 10076})
 NO_STORAGE = frozenset({10023, 10028, 10047})
+"""The server, or our account on it, keeps as many bytes as it may; on any stream, until some of them go."""
+NOT_PLACED = frozenset({10005, 10008})
+"""A cluster has too few servers at the moment, or is choosing who leads."""
+STREAM_NOT_FOUND = 10059
+CONSUMER_CREATE = 10012
 
 
 class Refusal(Enum):
@@ -28,7 +33,7 @@ class Refusal(Enum):
     SUBJECT_FULL = "subject full"
     """The subject holds as many messages as it may: a full queue, or an outcome that exists already."""
     STREAM_FULL = "stream full"
-    """The stream holds as many bytes or messages as it may."""
+    """The stream holds as many bytes or messages as it may, or the server does."""
     TOO_LARGE = "too large"
     """The message is larger than the server takes."""
     NO_STREAM = "no stream"
@@ -43,6 +48,8 @@ def refusal_of(error: Exception) -> Refusal | None:
         case APIError(err_code=code, description=said) if code == STORE_FAILED:
             per_subject = "per subject" in (said or "")
             return Refusal.SUBJECT_FULL if per_subject else Refusal.STREAM_FULL
+        case APIError(err_code=code) if code in NO_STORAGE:
+            return Refusal.STREAM_FULL
         case APIError(err_code=code) if code == MESSAGE_TOO_LARGE:
             return Refusal.TOO_LARGE
         case nats.errors.MaxPayloadError():

@@ -29,6 +29,18 @@ def wanted_streams(settings: Settings) -> list[StreamConfig]:
     ]
 
 
+def as_new(wanted: StreamConfig, now_s: float) -> StreamConfig:
+    """`wanted` as it is created at the Unix time `now_s`.
+
+    The numbers of requests begin at the time in microseconds, so that none comes again where the stream was deleted: an
+    acknowledgement names a message by stream, consumer and number alone, and that of a request which a router still
+    holds would take another one off the new stream. No stream takes a million messages a second.
+    """
+    if wanted.name != subjects.REQUESTS_STREAM:
+        return wanted
+    return wanted.evolve(first_seq=int(now_s * 1e6))
+
+
 def _requests(settings: Settings) -> StreamConfig:
     """The queues. Full: the publisher is refused, and what is queued stays. Each message is announced by its headers
     on hr.v1.seen.…, which is how a router notices a queue that it did not know.

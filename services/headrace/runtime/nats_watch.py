@@ -8,9 +8,10 @@ from typing import Any
 
 import nats.errors
 import structlog
-from nats.aio.client import Client, Server
+from nats.aio.client import Server
 
 from headrace.runtime.nats_problem import problem_of
+from headrace.runtime.nats_reconnect import ReconnectingClient
 from headrace.runtime.nats_state import Link, LinkState, StateCallback
 from headrace.runtime.settings import NatsSettings
 
@@ -41,7 +42,7 @@ class LinkWatch:
         self._lost_by = ""
         self.first = True
         self.leaving = False
-        self.client: Client | None = None
+        self.client: ReconnectingClient | None = None
 
     def change(self, link: Link, problem: str = "") -> None:
         """Says it once: nothing happens where the state stays as it is."""
@@ -113,5 +114,7 @@ class LinkWatch:
         """Whom to try next, and after how long: the one that failed least often. The first try waits a moment too,
         so that all clients of a restarted server do not come in the same millisecond.
         """
+        if self.client is not None:
+            self.client.drop()  # what an attempt before this one has left
         server = min(servers, key=lambda s: s.reconnects)
         return server, backoff_s(self._settings, server.reconnects + 1)

@@ -72,8 +72,8 @@ class NatsSettings(Section):
     )
     ping_interval_s: Seconds = Field(
         default=10.0,
-        description="Seconds between pings. Two unanswered ones mean that the connection is dead; the library's"
-        " 120 s would leave a half-open connection unnoticed for minutes.",
+        description="Seconds between pings. One that is unanswered when the next is due means that the connection is"
+        " dead, so that a silent one is noticed within twice this; the library's 120 s would leave it for minutes.",
     )
     pending_bytes: int = Field(
         default=32 * MIB,

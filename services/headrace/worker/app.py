@@ -13,12 +13,12 @@ import structlog
 
 from headrace.contract.work import Device, WorkerJoin
 from headrace.models.store import ModelStore
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import Telemetry, start_telemetry
 from headrace.v1.router_pb2_grpc import RouterServiceStub
-from headrace.worker.backoff import Backoff
 from headrace.worker.crew import Crew
 from headrace.worker.device import EngineInventory, choose_lanes, find_device
 from headrace.worker.lane import Lane

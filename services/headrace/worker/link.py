@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 
 from headrace.contract.errors import Unavailable
+from headrace.runtime.backoff import Backoff
 from headrace.runtime.shutdown import Shutdown
-from headrace.worker.backoff import Backoff
 from headrace.worker.crew import Crew
 from headrace.worker.outbox import Outbox
 from headrace.worker.session import Session, first_of

@@ -1,4 +1,4 @@
-"""How long to wait before the next try."""
+"""How long to wait before the next try: longer each time, and never in step with others."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import random
 class Backoff:
     """Waits that double from `first_s` up to `longest_s`, each with up to half of it taken off at random.
 
-    The jitter keeps workers that lost the same router from coming back all at once.
+    The jitter keeps those that lost the same peer from coming back all at once.
     """
 
-    def __init__(self, first_s: float, longest_s: float, rng: random.Random) -> None:
+    def __init__(self, first_s: float, longest_s: float, rng: random.Random | None = None) -> None:
         self._first_s = first_s
         self._longest_s = longest_s
-        self._rng = rng
+        self._rng = rng or random.Random()
         self._next_s = first_s
 
     def next_s(self) -> float:
