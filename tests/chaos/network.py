@@ -104,6 +104,13 @@ class Network:
         return accept
 
 
+_TABLES = (
+    ("/proc/net/tcp", "0100007F"),
+    ("/proc/net/tcp6", "0000000000000000FFFF00000100007F"),  # gRPC dials 127.0.0.1 from a socket of both families
+)
+"""Where the kernel lists sockets, and how 127.0.0.1 is written there."""
+
+
 def _owner(port: int, pids: Mapping[int, str]) -> str:
     """The process whose socket has this local port; "" where it has none any more. Linux only, as is /proc."""
     inode = _inode_of(port)
@@ -120,10 +127,11 @@ def _owner(port: int, pids: Mapping[int, str]) -> str:
 
 
 def _inode_of(port: int) -> str:
-    local = f"0100007F:{port:04X}"
-    with open("/proc/net/tcp") as table:
-        for line in table:
-            fields = line.split()
-            if fields[1] == local and fields[9] != "0":
-                return fields[9]
+    for table, address in _TABLES:
+        local = f"{address}:{port:04X}"
+        with open(table) as lines:
+            for line in lines:
+                fields = line.split()
+                if fields[1] == local and fields[9] != "0":
+                    return fields[9]
     return ""

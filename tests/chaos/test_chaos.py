@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
@@ -57,5 +57,5 @@ def test_blows_that_are_to_be_alone_leave_time_to_recover() -> None:
     blows = _first(SEED, 50, Plan(alone=True))
     assert all(
         later.at_s - (blow.at_s + blow.down_s) >= ALONE_S
-        for blow, later in zip(blows, blows[1:], strict=False)
+        for blow, later in pairwise(blows)
     )
