@@ -37,7 +37,7 @@ with the timelines of the requests that it broke. Logs and report stay in --fold
 def main() -> int:
     """0 where every promise was kept."""
     given = _parse()
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
     models = None
     if given.model != "fake":
         models = Path(os.environ.get("HEADRACE_MODELS") or default_root())

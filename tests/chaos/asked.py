@@ -157,7 +157,7 @@ def _draw(
         client=client,
         number=number,
         way=way,
-        request_id=_draw_id(rng, number),
+        request_id=new_id(rng, number),
         prompt=prompts.draw(
             rng, commands=(poison.value if poison else "") + "\x04" * ends, oversize=oversize
         ),
@@ -184,7 +184,7 @@ def _draw_poison(rng: random.Random, odds: Odds) -> Poison:
     return rng.choice((Poison.FAILS, Poison.FAILS_AT_ONCE))
 
 
-def _draw_id(rng: random.Random, number: int) -> str:
+def new_id(rng: random.Random, number: int) -> str:
     raw = bytearray((FIRST_MS + number).to_bytes(6, "big") + rng.randbytes(10))
     raw[6] = 0x70 | (raw[6] & 0x0F)
     raw[8] = 0x80 | (raw[8] & 0x3F)

@@ -125,6 +125,8 @@ class Checker:
         for call in reading.calls:
             if call.problem and not self._cut_off(call):
                 self._violate("broken", f"{call.problem}, and {call.gateway} was not hit", seen)
+        if self._redrawn(seen, reading):
+            return
         ids, kept = tuple(reading.ids), durable.token_ids[reading.first :]
         # What did not complete may hold less than was streamed: its outcome may be that of another than its router.
         longer = durable.kind is not K.COMPLETED and kept == ids[: len(kept)]
@@ -168,10 +170,18 @@ class Checker:
     # What excuses.
 
     def _gave_up(self, seen: Seen) -> bool:
-        """Whether the client ended a call itself, or a gateway that hung had to think so: that cancels."""
+        """Whether the client ended a call itself, or a gateway that hung had to think so: that cancels. A gateway that
+        hung when it was asked counts a call's deadline from its awakening, and so does not know that it has passed.
+        """
         lost_patience = any("TimeoutError" in what for _, what in seen.notes)
-        calls = [call for reading in seen.readings for call in reading.calls if call.problem]
+        late = seen.asked.timeout_s is not None
+        calls = [call for reading in seen.readings for call in reading.calls if call.problem or late]
         return lost_patience or any(self._cut_off(call, acts=(Act.HANG,)) for call in calls)
+
+    def _redrawn(self, seen: Seen, reading: Reading) -> bool:
+        """Whether gateway and router were lost, and with them all who knew what was drawn."""
+        lost = any(call.problem and self._cut_off(call) for call in reading.calls)
+        return seen.asked.sampled and lost and self._events_lost(seen)
 
     def _cut_off(self, call: Call, acts: Sequence[Act] = tuple(Act)) -> bool:
         """Whether the gateway was hit while it held the call: what became of it is then its client's to ask."""

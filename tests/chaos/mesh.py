@@ -67,14 +67,17 @@ class Life:
 
 
 class Mesh:
-    """Two routers, two gateways, workers and a nats-server, which reach one another through `network` alone. An async
-    context manager; leaves no process behind.
+    """Two routers, two gateways, workers and a nats-server, which reach one another through `network` alone, or without
+    it where `direct`. An async context manager; leaves no process behind.
 
     Logs go to `folder`, one file per name; the processes' temporary files to `folder/tmp`.
     """
 
-    def __init__(self, folder: Path, *, models: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, *, models: Path, environment: Mapping[str, str], direct: bool = False
+    ) -> None:
         self.folder = folder
+        self._direct = direct
         self.ports = _free_ports(len(VICTIMS))
         self.lives: dict[str, Life] = {}
         self.network = Network({name: self.ports[name] for name in (*ROUTERS, NATS)}, self._pids)
@@ -99,6 +102,10 @@ class Mesh:
     def _pids(self) -> dict[int, str]:
         """Of those that run."""
         return {life.pid: name for name, life in self.lives.items() if life.process.returncode is None}
+
+    def _reach(self, server: str) -> str:
+        """The address at which the others dial it."""
+        return f"127.0.0.1:{self.ports[server]}" if self._direct else self.network.address(server)
 
     @property
     def nats_url(self) -> str:
@@ -147,14 +154,14 @@ class Mesh:
             self._nats.release()
             self._nats = self._new_nats()
             return self._nats.prepare(), {}
-        own = {"HEADRACE_NATS_URL": f"nats://{self.network.address(NATS)}"}
+        own = {"HEADRACE_NATS_URL": f"nats://{self._reach(NATS)}"}
         match kind := kind_of(name):
             case "worker":
-                own = {"HEADRACE_WORKER_ROUTER": self.network.address(_router_of(name))}
+                own = {"HEADRACE_WORKER_ROUTER": self._reach(_router_of(name))}
             case "router":
                 own |= {
                     "HEADRACE_ROUTER_PORT": str(self.ports[name]),
-                    "HEADRACE_ROUTER_ADVERTISE": self.network.address(name),
+                    "HEADRACE_ROUTER_ADVERTISE": self._reach(name),
                 }
             case _:
                 own |= {"HEADRACE_GATEWAY_PORT": str(self.ports[name])}

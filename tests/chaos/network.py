@@ -106,7 +106,10 @@ class Network:
 
 _TABLES = (
     ("/proc/net/tcp", "0100007F"),
-    ("/proc/net/tcp6", "0000000000000000FFFF00000100007F"),  # gRPC dials 127.0.0.1 from a socket of both families
+    (
+        "/proc/net/tcp6",
+        "0000000000000000FFFF00000100007F",
+    ),  # gRPC dials 127.0.0.1 from a socket of both families
 )
 """Where the kernel lists sockets, and how 127.0.0.1 is written there."""
 

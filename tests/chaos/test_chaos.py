@@ -20,8 +20,8 @@ DURATION_S, EVERY_S = 22.0, 1.3
 async def test_nothing_is_lost_while_processes_die(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Some six kills, and hangs, drains and partitions besides, under load of every kind of client: each accepted request
-    has one outcome, the one of the undisturbed run; no stream has a gap or a repeat; nothing is left behind.
+    """Some six kills, and hangs, drains and partitions besides, under load of every kind of client: each accepted
+    request has one outcome, the one of the undisturbed run; no stream has a gap or a repeat; nothing is left behind.
     """
     options = Options(seed=SEED, duration_s=DURATION_S, every_s=EVERY_S, clients=18)
     report = await Run(options, tmp_path / "run", print).run()
@@ -55,7 +55,4 @@ def test_every_kind_of_process_is_parted_from_every_other_that_it_needs() -> Non
 def test_blows_that_are_to_be_alone_leave_time_to_recover() -> None:
     """From the end of one to the next."""
     blows = _first(SEED, 50, Plan(alone=True))
-    assert all(
-        later.at_s - (blow.at_s + blow.down_s) >= ALONE_S
-        for blow, later in pairwise(blows)
-    )
+    assert all(later.at_s - (blow.at_s + blow.down_s) >= ALONE_S for blow, later in pairwise(blows))
