@@ -15,7 +15,7 @@ MORE_FILES = 4
 
 
 SLACK_MIB = {NATS: 32.0}
-"""Go lets a heap double before it tidies up, and caches the blocks of its streams; a small one looks as if it leaked."""
+"""Go lets a heap double before it tidies up, and caches blocks of streams: a small server looks as if it leaked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
