@@ -265,8 +265,8 @@ async def _healthy(channel: grpc.aio.Channel, service: str) -> None:
 
 
 def _router_of(worker: str) -> str:
-    """Two workers at the first router, the others at the second: a spare one beside, and one elsewhere."""
-    return ROUTERS[0] if WORKERS.index(worker) < 2 else ROUTERS[1]
+    """Half at the first router, half at the second: each has a spare one beside, and some elsewhere."""
+    return ROUTERS[WORKERS.index(worker) % len(ROUTERS)]
 
 
 def _free_ports(count: int) -> dict[str, int]:

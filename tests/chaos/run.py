@@ -29,8 +29,10 @@ from tests.chaos.seen import Seen
 from tests.chaos.stalls import longest_pauses
 from tests.chaos.timeline import timeline
 
-LANES = "10"
-"""Of each fake worker: enough for all clients with two workers down, so that a stall is no wait for a lane."""
+LANES = "24"
+"""Of each fake worker: enough for the clients of a router with its other worker down, so that a stall is no wait for a
+lane.
+"""
 CONTEXT_LENGTH = 131_072
 """Of the fake model: room for prompts that are larger than a message."""
 TOLD = 5

@@ -12,7 +12,7 @@ from tests.chaos.wire import Cut
 
 ROUTERS = ("router-1", "router-2")
 GATEWAYS = ("gateway-1", "gateway-2")
-WORKERS = ("worker-1", "worker-2", "worker-3")
+WORKERS = ("worker-1", "worker-2", "worker-3", "worker-4")
 NATS = "nats"
 VICTIMS = (*ROUTERS, *GATEWAYS, *WORKERS, NATS)
 

@@ -36,7 +36,7 @@ from tests.chaos.reading import Reading
 from tests.chaos.schedule import GATEWAYS, NATS, ROUTERS, WORKERS
 
 MODEL = "fake"
-LANES = 700
+LANES = 500
 """Of each worker, for a thousand streams: no stream waits for the end of another, whichever router has it."""
 KEPT_S = "20"
 """How long results and ids are kept: else what the broker holds would grow for a day, as it is meant to."""

@@ -11,7 +11,7 @@ from tests.chaos.asked import Way
 from tests.chaos.blows import Struck
 from tests.chaos.seen import Seen
 
-STALLED_S = 0.3
+STALLED_S = 0.15
 """A pause that is noticed; steps take some hundredths."""
 REACH_S = 3.0
 """Pauses that begin so long after a blow are another's: a loss may be noticed that late."""
