@@ -11,10 +11,10 @@ CODE := protos router services tests
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check stubs bench prove chaos clean model
+.PHONY: help setup demo test check stubs bench prove prove-lifecycle chaos soak clean model
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install Headrace with its development tools
 
@@ -71,11 +71,17 @@ bench: $(STAMP) model ## Run the benchmark; figures go to out/
 prove: $(STAMP) model ## Measure the README's claims on this machine, against what is required
 	$(BIN)/python -m tests.prove.prove $(ARGS)
 
+prove-lifecycle: $(STAMP) model ## Measure what happens to requests when processes die
+	$(BIN)/python -m tests.prove.prove --group lifecycle $(ARGS)
+
 prove-%: $(STAMP) model ## Measure one part of them
 	$(BIN)/python -m tests.prove.prove --part $*
 
 chaos: $(STAMP) ## Kill processes under load by a seeded schedule, and check that nothing is lost; ARGS="--help"
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(STAMP) ## Hold a thousand streams for five minutes, and check that nothing grows; ARGS="--help"
+	$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 clean: ## Remove the virtual environment and all that tools left
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

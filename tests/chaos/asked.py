@@ -9,14 +9,17 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-TENANT = "default"
-"""Whose all requests are."""
+TENANTS = ("default", "mill", "weir")
+"""Whose the requests are. `oracle.TENANT` is another, so that the undisturbed runs are told apart."""
 FIRST_MS = 1_700_000_000_000
 """The time in the ids. They are drawn, so that a replay has the same ones: no store holds those of two runs."""
 
-
 POISONED_TOKENS = 200
 """More than its attempts make, some tokens each, even where a router that is lost forgets how many there were."""
+OVERSIZE_CHARACTERS = 90_000
+"""More than a message of the broker under test may hold: `mesh.MAX_PAYLOAD_BYTES`."""
+DEADLINE_S = (0.2, 2.5)
+"""From the first try. Answers take as long, so that some come in time."""
 
 
 class Way(enum.Enum):
@@ -35,6 +38,27 @@ class Way(enum.Enum):
     """Leaves, and fetches the result."""
     NATS = "nats"
     """Publishes JSON and listens."""
+    NATS_CANCEL = "nats cancel"
+    """Cancels on NATS in the middle, and listens on."""
+
+    @property
+    def by_nats(self) -> bool:
+        return self in (Way.NATS, Way.NATS_CANCEL)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the client only wants its answer."""
+        return self in (Way.STREAM, Way.SUBMIT, Way.NATS)
+
+
+class Poison(enum.Enum):
+    """A prompt that the fake engine takes for a command. The value is its character."""
+
+    FAILS = "\x01"
+    """Each attempt fails after some steps."""
+    FAILS_AT_ONCE = "\x00"
+    CRASHES = "\x02"
+    """The worker process ends, and whatever else it runs is lost with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +71,19 @@ class Asked:
     request_id: str
     prompt: str
     max_tokens: int
+    tenant: str = TENANTS[0]
     stop: tuple[str, ...] = ()
     priority: str = "normal"
     ignore_end: bool = False
     sampled: bool = False
     """Each attempt is a new draw, so nobody knows the answer beforehand; stream and outcome are one all the same."""
-    poison: bool = False
-    """Its prompt makes the engine fail at each attempt."""
+    poison: Poison | None = None
     gateway: int = 0
     """Which gateway is tried first."""
     act_at: int = 0
-    """The token at which it cancels or hangs up."""
+    """The token at which it cancels or hangs up, or at which its rival comes."""
+    rival: bool = False
+    """Another client asks for something else under the same id."""
     pause_s: float = 0.0
     """Of a slow reader, at each event."""
     timeout_s: float | None = None
@@ -70,6 +96,10 @@ class Asked:
     def name(self) -> str:
         return f"{self.client}/{self.number}"
 
+    @property
+    def oversize(self) -> bool:
+        return len(self.prompt) >= OVERSIZE_CHARACTERS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
@@ -80,57 +110,81 @@ class Prompts:
     """Few, so that requests share batches."""
     tokens: tuple[int, int] = (6, 120)
 
-    def draw(self, rng: random.Random, *, poison: bool, ends: bool) -> str:
+    def draw(self, rng: random.Random, *, commands: str, oversize: bool) -> str:
         if self.fixed:
             return rng.choice(self.fixed)
-        commands = "\x01" * poison + "\x04" * ends
-        length = rng.choice(self.lengths) - len(commands)
+        length = (OVERSIZE_CHARACTERS if oversize else rng.choice(self.lengths)) - len(commands)
         return commands + "".join(rng.choices(string.ascii_lowercase + " ", k=length))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odds:
+    """Of what is rare in requests."""
+
+    poison: float = 0.01
+    crash: float = 0.04
+    """Of the poisoned ones."""
+    sampled: float = 0.1
+    oversize: float = 0.005
+    rival: float = 0.05
+    late: float = 0.05
+    """Of a deadline in a request that is submitted or published."""
+
+
 def requests_of(
-    seed: int,
-    client: str,
-    way: Way,
-    prompts: Prompts,
-    *,
-    poison_odds: float,
-    sampled_odds: float,
-    think_s: float,
+    seed: int, client: str, way: Way, prompts: Prompts, odds: Odds, think_s: float
 ) -> Iterator[Asked]:
     """The requests of one client, without end."""
     rng = random.Random(f"{seed} {client}")
     number = 0
     while True:
         number += 1
-        low, high = prompts.tokens
-        most = int(low * (high / low) ** rng.random())
-        poison = way in (Way.STREAM, Way.NATS, Way.SUBMIT) and rng.random() < poison_odds
-        ends = rng.random() < 0.3 and not poison
-        stop = (rng.choice(("et", "nn ", "a i", "zz")),) if rng.random() < 0.15 else ()
-        yield Asked(
-            client=client,
-            number=number,
-            way=way,
-            request_id=_draw_id(rng, number),
-            prompt=prompts.draw(rng, poison=poison, ends=ends),
-            max_tokens=POISONED_TOKENS if poison else most,
-            stop=() if poison else stop,
-            priority=rng.choices(("realtime", "high", "normal", "batch"), (1, 2, 6, 1))[0],
-            ignore_end=rng.random() < 0.3,
-            # Not on NATS, where chunks come again after the loss of a router, as another draw.
-            sampled=rng.random() < sampled_odds and way is not Way.NATS,
-            poison=poison,
-            gateway=rng.randrange(2),
-            act_at=rng.randint(0, most),
-            pause_s=rng.uniform(0.05, 0.4) if way is Way.SLOW else 0.0,
-            timeout_s=rng.uniform(0.2, 2.5) if way is Way.DEADLINE else None,
-            think_s=rng.expovariate(1 / think_s) if think_s else 0.0,
-            header_only=rng.random() < 0.5,
-        )
+        yield _draw(rng, client, number, way, prompts, odds, think_s)
 
 
-def _draw_id(rng: random.Random, number: int) -> str:
+def _draw(
+    rng: random.Random, client: str, number: int, way: Way, prompts: Prompts, odds: Odds, think_s: float
+) -> Asked:
+    low, high = prompts.tokens
+    most = int(low * (high / low) ** rng.random())
+    poison = _draw_poison(rng, odds) if rng.random() < odds.poison and way.plain else None
+    ends = rng.random() < 0.3 and poison is None
+    stop = (rng.choice(("et", "nn ", "a i", "zz")),) if rng.random() < 0.15 else ()
+    oversize = rng.random() < odds.oversize and poison is None and not way.by_nats
+    late = rng.random() < odds.late and way in (Way.SUBMIT, Way.NATS) and poison is None
+    sampled = rng.random() < odds.sampled
+    return Asked(
+        client=client,
+        number=number,
+        way=way,
+        request_id=new_id(rng, number),
+        prompt=prompts.draw(
+            rng, commands=(poison.value if poison else "") + "\x04" * ends, oversize=oversize
+        ),
+        max_tokens=most if poison is None else POISONED_TOKENS,
+        tenant=rng.choices(TENANTS, (4, 2, 1))[0],
+        stop=() if poison else stop,
+        priority=rng.choices(("realtime", "high", "normal", "batch"), (1, 2, 6, 1))[0],
+        ignore_end=rng.random() < 0.3,
+        sampled=sampled,
+        poison=poison,
+        gateway=rng.randrange(2),
+        act_at=rng.randint(0, most),
+        rival=rng.random() < odds.rival and way in (Way.STREAM, Way.SUBMIT) and poison is None,
+        pause_s=rng.uniform(0.05, 0.4) if way is Way.SLOW else 0.0,
+        timeout_s=rng.uniform(*DEADLINE_S) if way is Way.DEADLINE or late else None,
+        think_s=rng.expovariate(1 / think_s) if think_s else 0.0,
+        header_only=rng.random() < 0.5,
+    )
+
+
+def _draw_poison(rng: random.Random, odds: Odds) -> Poison:
+    if rng.random() < odds.crash:
+        return Poison.CRASHES
+    return rng.choice((Poison.FAILS, Poison.FAILS_AT_ONCE))
+
+
+def new_id(rng: random.Random, number: int) -> str:
     raw = bytearray((FIRST_MS + number).to_bytes(6, "big") + rng.randbytes(10))
     raw[6] = 0x70 | (raw[6] & 0x0F)
     raw[8] = 0x80 | (raw[8] & 0x3F)

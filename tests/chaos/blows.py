@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.chaos.mesh import Mesh
@@ -19,7 +19,7 @@ class Struck:
     blow: Blow
     began_s: float
     back_s: float = float("inf")
-    """When its process was started or continued."""
+    """When its process was started, continued or joined again."""
 
 
 class Blows:
@@ -29,27 +29,59 @@ class Blows:
         self._mesh = mesh
         self.struck: list[Struck] = []
 
-    async def deal(self, schedule: Sequence[Blow], start_s: float) -> None:
-        """Each at its time after `start_s`; returns when all victims are back."""
+    @property
+    def kills(self) -> int:
+        return sum(hit.blow.act is Act.KILL for hit in self.struck)
+
+    async def deal(self, blows: Iterable[Blow], start_s: float, enough: Callable[[], bool]) -> None:
+        """Each at its time after `start_s`, until it is enough; returns when all victims are back."""
         async with asyncio.TaskGroup() as group:
-            for blow in schedule:
+            for blow in blows:
                 await asyncio.sleep(start_s + blow.at_s - time.monotonic())
+                if enough():
+                    return
                 group.create_task(self._deal(blow), name=str(blow))
 
     async def _deal(self, blow: Blow) -> None:
         struck = Struck(blow=blow, began_s=time.monotonic())
         self.struck.append(struck)
+        mesh, victim = self._mesh, blow.victim
         match blow.act:
             case Act.KILL:
-                await self._mesh.kill(blow.victim)
+                await mesh.kill(victim)
                 await asyncio.sleep(blow.down_s)
-                await self._mesh.start(blow.victim)
+                await mesh.start(victim)
             case Act.DRAIN:
-                await self._mesh.drain(blow.victim)
+                await mesh.drain(victim)
                 await asyncio.sleep(blow.down_s)
-                await self._mesh.start(blow.victim)
+                await mesh.start(victim)
             case Act.HANG:
-                self._mesh.signal(blow.victim, signal.SIGSTOP)
+                mesh.signal(victim, signal.SIGSTOP)
                 await asyncio.sleep(blow.down_s)
-                self._mesh.signal(blow.victim, signal.SIGCONT)
+                mesh.signal(victim, signal.SIGCONT)
+            case Act.PART:
+                assert blow.cut is not None, "a parting says how"
+                join = mesh.network.part(blow.apart, blow.cut, of_near=blow.of_near)
+                await asyncio.sleep(blow.down_s)
+                join()
         struck.back_s = time.monotonic()
+
+    async def roll(self, victims: Sequence[str], start_s: float, enough: Callable[[], bool]) -> int:
+        """Drains each in turn, starts its successor and waits until that serves; round after round, at least one.
+
+        Gives the rounds.
+        """
+        rounds = number = 0
+        while not rounds or not enough():
+            for victim in victims:
+                number += 1
+                now_s = time.monotonic()
+                blow = Blow(number=number, at_s=now_s - start_s, victim=victim, act=Act.DRAIN, down_s=0.0)
+                struck = Struck(blow=blow, began_s=now_s)
+                self.struck.append(struck)
+                await self._mesh.drain(victim)
+                await self._mesh.start(victim)
+                await self._mesh.serves(victim)
+                struck.back_s = time.monotonic()
+            rounds += 1
+        return rounds

@@ -6,27 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace.contract.values import Outcome, OutcomeKind
-from tests.chaos.asked import Way
+from tests.chaos.asked import Asked
 from tests.chaos.blows import Struck
 from tests.chaos.durable import Durable
+from tests.chaos.heard import Heard
 from tests.chaos.oracle import Expected, Oracle
-from tests.chaos.schedule import Act
+from tests.chaos.reading import Call, Reading
+from tests.chaos.schedule import Act, kind_of
 from tests.chaos.seen import Seen, brief
 
 DISTURBED_S = 1.0
 """So long after a gateway is back, a stream that it held may still break for it."""
+NETWORK_S = 0.05
+ROUNDING = 0.011
+"""What a deadline may lose on its way: gRPC sends three digits of it."""
 
 K = OutcomeKind
-_KINDS = {
-    Way.STREAM: {K.COMPLETED},
-    Way.SLOW: {K.COMPLETED},
-    Way.CANCEL: {K.COMPLETED, K.CANCELLED},
-    Way.HANG_UP: {K.COMPLETED, K.CANCELLED},
-    Way.DEADLINE: {K.COMPLETED, K.EXPIRED},
-    Way.SUBMIT: {K.COMPLETED},
-    Way.NATS: {K.COMPLETED},
-}
-"""How a healthy request may end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +37,9 @@ class Violation:
 
 
 class Checker:
-    """`violations` of one run."""
+    """`violations` of one run. The blows are there to excuse what a client cannot be spared: the call that a lost
+    gateway held, and events on NATS that were lost with a router or the broker.
+    """
 
     def __init__(self, oracle: Oracle, durable: Durable, blows: Sequence[Struck]) -> None:
         self._oracle = oracle
@@ -65,37 +62,50 @@ class Checker:
         self.violations.append(Violation(promise=promise, what=what, seen=seen))
 
     def _check(self, seen: Seen) -> None:
-        for fault in seen.faults:
-            self._violate("gap", fault, seen)
+        for reading in seen.readings:
+            for fault in reading.faults:
+                self._violate("gap", fault, seen)
+        if seen.usurped:
+            self._violate("usurped", "something else was accepted under its id", seen)
+        if seen.refused and not _refusable(seen.asked):
+            self._violate("refused", seen.refused, seen)
         durable = self._durable.outcomes.get(seen.asked.request_id)
         if durable is None:
             if seen.accepted:
                 self._violate("lost", "accepted, and has no outcome", seen)
             return
-        expected = self._oracle.expect(seen.asked)
-        self._check_durable(seen, durable, expected)
-        if seen.result is not None and _without_usage(seen.result) != _without_usage(durable):
-            self._violate("changed", f"was {brief(seen.result)}, is {brief(durable)}", seen)
-        if any(kind is not durable.kind for kind in seen.told):
-            self._violate("changed", f"a cancellation was told otherwise than {brief(durable)}", seen)
-        if seen.asked.way is Way.NATS:
-            self._check_events(seen, durable)
-        else:
-            self._check_stream(seen, durable)
+        self._check_kind(seen, durable)
+        self._check_content(seen, durable)
+        self._check_told(seen, durable)
+        for reading in seen.readings:
+            self._check_reading(seen, reading, durable)
+        if seen.heard is not None:
+            self._check_heard(seen, seen.heard, durable)
 
-    def _check_durable(self, seen: Seen, durable: Outcome, expected: Expected) -> None:
+    def _check_kind(self, seen: Seen, durable: Outcome) -> None:
+        """Nothing ends otherwise than it was asked to."""
         asked = seen.asked
-        allowed = {OutcomeKind.FAILED} if asked.poison else _KINDS[asked.way]
-        if not seen.accepted or self._gave_up(seen):
-            allowed = allowed | {OutcomeKind.CANCELLED}
+        allowed = {K.COMPLETED} if asked.poison is None else {K.FAILED}
+        if seen.cancelled_s is not None or not seen.accepted or self._gave_up(seen):
+            allowed |= {K.CANCELLED}
+        if asked.timeout_s is not None:
+            allowed |= {K.EXPIRED}
         if durable.kind not in allowed:
             self._violate("ended wrongly", brief(durable), seen)
+        if durable.kind is K.EXPIRED and asked.timeout_s is not None and seen.known_s:
+            early_s = seen.first_asked_s + asked.timeout_s - seen.known_s
+            if early_s > NETWORK_S + ROUNDING * asked.timeout_s:
+                self._violate("ended wrongly", f"expired {early_s:.3f} s before its deadline", seen)
+
+    def _check_content(self, seen: Seen, durable: Outcome) -> None:
+        """The durable outcome against the undisturbed run; a sampled one against itself."""
+        asked = seen.asked
         if durable.usage.output_tokens != len(durable.token_ids):
             self._violate("usage", f"{brief(durable)}, but holds {len(durable.token_ids)} tokens", seen)
-        if asked.sampled:
-            return
-        whole = (durable.token_ids, durable.text, durable.finish_reason)
-        if durable.kind is OutcomeKind.COMPLETED:
+        oracle, kept = self._oracle, durable.token_ids
+        expected = oracle.read(asked, kept) if asked.sampled else oracle.expect(asked)
+        if durable.kind is K.COMPLETED:
+            whole = (durable.token_ids, durable.text, durable.finish_reason)
             if whole != (expected.token_ids, expected.text, expected.finish_reason):
                 self._violate("content", f"{brief(durable)}: {_difference(durable, expected)}", seen)
         elif expected.token_ids[: len(durable.token_ids)] != durable.token_ids:
@@ -103,48 +113,99 @@ class Checker:
         elif not expected.text.startswith(durable.text):
             self._violate("content", f"{brief(durable)}: its text is no beginning of the answer's", seen)
 
-    def _check_stream(self, seen: Seen, durable: Outcome) -> None:
-        """A gRPC stream against the durable outcome."""
-        ids = tuple(seen.ids)
-        if ids != durable.token_ids[: len(ids)] and durable.token_ids != ids[: len(durable.token_ids)]:
-            self._violate("content", "the stream and the outcome differ", seen)
-        if seen.broken and not self._cut_off(seen):
-            self._violate("broken", f"{seen.broken}, and {seen.gateway} was not hit", seen)
-        if seen.finished is None:
-            return
-        told, kept = seen.finished, durable
-        if (told.kind, told.finish_reason) != (kept.kind, kept.finish_reason):
-            self._violate("changed", f"the stream said {brief(told)}, the outcome is {brief(kept)}", seen)
-        elif kept.kind is OutcomeKind.COMPLETED and (ids, seen.text) != (kept.token_ids, kept.text):
-            self._violate("gap", f"{len(ids)} of {len(kept.token_ids)} tokens streamed", seen)
+    def _check_told(self, seen: Seen, durable: Outcome) -> None:
+        """Whoever was told of the outcome was told the durable one."""
+        if seen.result is not None and _without_usage(seen.result) != _without_usage(durable):
+            self._violate("changed", f"was {brief(seen.result)}, is {brief(durable)}", seen)
+        if any(kind is not durable.kind for kind in seen.told):
+            self._violate("changed", f"a cancellation was told otherwise than {brief(durable)}", seen)
 
-    def _check_events(self, seen: Seen, durable: Outcome) -> None:
-        """Events on NATS may be lost or come again, but never say otherwise than the outcome."""
-        if durable.kind is not OutcomeKind.COMPLETED:
+    def _check_reading(self, seen: Seen, reading: Reading, durable: Outcome) -> None:
+        """A stream by gRPC against the durable outcome."""
+        for call in reading.calls:
+            if call.problem and not self._cut_off(call):
+                self._violate("broken", f"{call.problem}, and {call.gateway} was not hit", seen)
+        if self._redrawn(seen, reading):
             return
-        for chunk in seen.chunks:
+        ids, kept = tuple(reading.ids), durable.token_ids[reading.first :]
+        # What did not complete may hold less than was streamed: its outcome may be that of another than its router.
+        longer = durable.kind is not K.COMPLETED and kept == ids[: len(kept)]
+        if ids != kept[: len(ids)] and not longer:
+            self._violate("content", "the stream and the outcome differ", seen)
+        elif not reading.first and not longer and not durable.text.startswith(reading.text):
+            self._violate("content", "the texts of the stream and the outcome differ", seen)
+        told = reading.finished
+        if told is None:
+            return
+        if (told.kind, told.finish_reason) != (durable.kind, durable.finish_reason):
+            self._violate("changed", f"the stream said {brief(told)}, the outcome is {brief(durable)}", seen)
+        elif durable.kind is K.COMPLETED and (ids != kept or not durable.text.endswith(reading.text)):
+            self._violate("gap", f"{len(ids)} of {len(kept)} tokens streamed", seen)
+
+    def _check_heard(self, seen: Seen, heard: Heard, durable: Outcome) -> None:
+        """Events on NATS may be lost or come again, but never say otherwise than the outcome in the end."""
+        told = heard.finished
+        if told is not None and told.kind is not durable.kind:
+            self._violate("changed", f"the event said {brief(told)}, the outcome is {brief(durable)}", seen)
+        if not seen.asked.sampled:
+            self._check_chunks(seen, heard, durable)
+        if durable.kind is not K.COMPLETED or told is None:
+            return
+        if not heard.whole:
+            if not self._events_lost(seen):
+                here = f"{heard.next_index} of {len(durable.token_ids)} tokens, {heard.gaps} gaps"
+                self._violate("gap", f"{here} on NATS, and neither router nor broker was hit", seen)
+        elif heard.ids != durable.token_ids:
+            self._violate("content", f"the events and the outcome differ, {heard.replaced} replaced", seen)
+        elif heard.text is not None and heard.text != durable.text:
+            self._violate("content", "the texts of the events and the outcome differ", seen)
+
+    def _check_chunks(self, seen: Seen, heard: Heard, durable: Outcome) -> None:
+        if durable.kind is not K.COMPLETED:
+            return
+        for chunk in heard.chunks:
             if durable.token_ids[chunk.first_index : chunk.next_index] != chunk.token_ids:
                 self._violate("content", f"the chunk at {chunk.first_index} is not the outcome's", seen)
-        if seen.finished is not None and seen.finished.kind is not durable.kind:
-            self._violate(
-                "changed", f"the event said {brief(seen.finished)}, the outcome is {brief(durable)}", seen
-            )
+
+    # What excuses.
 
     def _gave_up(self, seen: Seen) -> bool:
-        """Whether the client ended a call itself, or a gateway that hung had to think so: that cancels."""
+        """Whether the client ended a call itself, or a gateway that hung had to think so: that cancels. A gateway that
+        hung when it was asked counts a call's deadline from its awakening, and so does not know that it has passed.
+        """
         lost_patience = any("TimeoutError" in what for _, what in seen.notes)
-        return lost_patience or (bool(seen.broken) and self._cut_off(seen, acts=(Act.HANG,)))
+        late = seen.asked.timeout_s is not None
+        calls = [call for reading in seen.readings for call in reading.calls if call.problem or late]
+        return lost_patience or any(self._cut_off(call, acts=(Act.HANG,)) for call in calls)
 
-    def _cut_off(self, seen: Seen, acts: Sequence[Act] = tuple(Act)) -> bool:
-        """Whether a gateway was hit while it held the call: what became of the stream is then its client's to ask."""
+    def _redrawn(self, seen: Seen, reading: Reading) -> bool:
+        """Whether gateway and router were lost, and with them all who knew what was drawn."""
+        lost = any(call.problem and self._cut_off(call) for call in reading.calls)
+        return seen.asked.sampled and lost and self._events_lost(seen)
+
+    def _cut_off(self, call: Call, acts: Sequence[Act] = tuple(Act)) -> bool:
+        """Whether the gateway was hit while it held the call: what became of it is then its client's to ask."""
         return any(
-            struck.blow.victim.startswith("gateway")
+            struck.blow.victim == call.gateway
             and struck.blow.act in acts
-            and f"asks {struck.blow.victim}" in {what for _, what in seen.notes}
+            and struck.began_s <= call.ended_s
+            and struck.back_s + DISTURBED_S >= call.began_s
+            for struck in self._blows
+        )
+
+    def _events_lost(self, seen: Seen) -> bool:
+        """Whether events may have been lost on their way from a router through the broker."""
+        return any(
+            kind_of(struck.blow.victim) in ("router", "nats")
             and struck.began_s <= (seen.ended_s or struck.began_s)
             and struck.back_s + DISTURBED_S >= seen.began_s
             for struck in self._blows
         )
+
+
+def _refusable(asked: Asked) -> bool:
+    """Whether it may be refused for good: it came too late."""
+    return asked.timeout_s is not None or asked.oversize
 
 
 def _without_usage(outcome: Outcome) -> tuple[object, ...]:
@@ -159,4 +220,5 @@ def _difference(found: Outcome, expected: Expected) -> str:
         return f"{where} differs, {len(found.token_ids)} tokens instead of {len(expected.token_ids)}"
     if found.text != expected.text:
         return f"the text differs, {len(found.text)} characters instead of {len(expected.text)}"
-    return f"it should have ended by {expected.finish_reason.value}"
+    why = "no end" if expected.finish_reason is None else expected.finish_reason.value
+    return f"it should have ended by {why}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import grpc.aio
 
 from headrace.client.client import HeadraceClient
 from headrace.client.failures import error_of_call
-from headrace.client.request import request_of
+from headrace.client.request import Ask, request_of
 from headrace.contract import client_wire as wire
 from headrace.contract.errors import Unavailable
 from headrace.contract.inference_wire import encode_generate
@@ -19,6 +19,8 @@ from headrace.contract.values import Accepted, Outcome, QueuePosition, TokenChun
 from headrace.runtime.grpc_channel import open_channel
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub
 from tests.chaos.asked import Asked
+
+Event: TypeAlias = "Accepted | QueuePosition | TokenChunk | Outcome"
 
 TEMPERATURE = 0.8
 """Of sampled requests."""
@@ -45,42 +47,43 @@ class Door:
     ) -> None:
         await self._stack.aclose()
 
-    async def generate(self, asked: Asked) -> AsyncGenerator[Accepted | QueuePosition | TokenChunk | Outcome]:
-        """The events of a stream. Raises errors of the tree; closing it early cancels the call."""
-        request = request_of(
-            self._model,
-            {
-                "prompt": asked.prompt,
-                "max_tokens": asked.max_tokens,
-                "stop": asked.stop,
-                "priority": asked.priority,
-                "ignore_end": asked.ignore_end,
-                "temperature": TEMPERATURE if asked.sampled else 0.0,
-                "request_id": asked.request_id,
-            },
-        )
-        call = self._stub.Generate(encode_generate(request), timeout=asked.timeout_s)
+    async def generate(self, asked: Asked) -> AsyncGenerator[Event]:
+        """The events of a stream, and whatever comes after its last. Closing it early cancels the call.
+
+        Raises errors of the tree; Unavailable where it ends without an outcome.
+        """
+        request = encode_generate(request_of(self._model, _ask(asked)))
+        call = self._stub.Generate(request, timeout=asked.timeout_s)
+        ended = False
         try:
             async for response in call:
                 event = wire.decode_generate_response(response)
                 if event is not None:
+                    ended = ended or isinstance(event, Outcome)
                     yield event
-                if isinstance(event, Outcome):
-                    return
         except grpc.aio.AioRpcError as error:
-            raise error_of_call(error) from error
+            if not ended:
+                raise error_of_call(error) from error
         finally:
             call.cancel()
-        raise Unavailable("gateway", "the stream ended without an outcome")
+        if not ended:
+            raise Unavailable("gateway", "the stream ended without an outcome")
 
     async def submit(self, asked: Asked) -> None:
-        await self.client.submit(
-            model=self._model,
-            prompt=asked.prompt,
-            max_tokens=asked.max_tokens,
-            stop=asked.stop,
-            priority=asked.priority,
-            ignore_end=asked.ignore_end,
-            temperature=TEMPERATURE if asked.sampled else 0.0,
-            request_id=asked.request_id,
-        )
+        ask = _ask(asked)
+        if asked.timeout_s is not None:
+            ask["timeout_s"] = asked.timeout_s
+        await self.client.submit(model=self._model, **ask)
+
+
+def _ask(asked: Asked) -> Ask:
+    return {
+        "prompt": asked.prompt,
+        "max_tokens": asked.max_tokens,
+        "stop": asked.stop,
+        "tenant": asked.tenant,
+        "priority": asked.priority,
+        "ignore_end": asked.ignore_end,
+        "temperature": TEMPERATURE if asked.sampled else 0.0,
+        "request_id": asked.request_id,
+    }

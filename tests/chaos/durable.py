@@ -19,7 +19,7 @@ from headrace.contract.subjects import (
     RESULTS_STREAM,
 )
 from headrace.contract.values import Outcome
-from tests.chaos.asked import TENANT
+from tests.chaos.oracle import TENANT as UNDISTURBED
 
 
 @dataclass(slots=True)
@@ -66,8 +66,8 @@ async def read_durable(connection: Client) -> Durable:
     for _ in range(total):
         message = await subscription.next_msg(timeout=10)
         *_, tenant, request_id = message.subject.split(".")
-        if tenant != TENANT:
-            continue  # of the undisturbed runs
+        if tenant == UNDISTURBED:
+            continue
         outcome = decode_result(message.data, (message.headers or {}).get(HEADER_CONTENT_TYPE, ""))
         if request_id in found.outcomes or outcome.request_id != request_id:
             found.doubled.append(request_id)

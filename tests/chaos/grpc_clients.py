@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
-from headrace.contract.errors import DeadlinePassed, DuplicateRequest, HeadraceError, NotFound
+from headrace.contract.errors import DeadlinePassed, DuplicateRequest, HeadraceError, InvalidRequest, NotFound
 from headrace.contract.values import Accepted, Outcome, TokenChunk
 from tests.chaos.asked import Way
 from tests.chaos.doors import Door
+from tests.chaos.reading import Call, Reading
 from tests.chaos.seen import Seen
 
 ASK_AGAIN_S = 0.25
@@ -19,6 +21,8 @@ PATIENCE_S = 6.0
 """For the first event of a stream; then the other gateway is asked, for the same id."""
 RESULT_WAIT_S = 3.0
 """Of one GetResult; then the other gateway is asked."""
+RIVAL = " and something else"
+"""What a rival asks besides."""
 
 
 class GrpcClients:
@@ -34,7 +38,7 @@ class GrpcClients:
             await self._submit(seen)
         else:
             await self._stream(seen)
-        if seen.accepted and seen.finished is None:
+        if seen.accepted and not any(reading.finished for reading in seen.readings):
             await self._fetch(seen)
 
     def _door(self, seen: Seen, turn: int) -> Door:
@@ -42,7 +46,8 @@ class GrpcClients:
 
     async def _submit(self, seen: Seen) -> None:
         turn = 0
-        while not seen.accepted and time.monotonic() < self.until_s:
+        seen.first_asked_s = time.monotonic()
+        while not seen.accepted and not seen.refused and time.monotonic() < self.until_s:
             door = self._door(seen, turn)
             try:
                 await door.submit(seen.asked)
@@ -53,14 +58,17 @@ class GrpcClients:
                 turn += 1
             else:
                 seen.accept(f"by {door.name}")
+        if seen.accepted and seen.asked.rival:
+            await self._rival(seen)
 
     async def _stream(self, seen: Seen) -> None:
         turn = 0
-        while time.monotonic() < self.until_s:
+        seen.readings.append(reading := Reading())
+        while not seen.refused and time.monotonic() < self.until_s:
             door = self._door(seen, turn)
-            seen.gateway = door.name
+            call = seen.dials(reading, door.name)
             try:
-                await self._read(seen, door)
+                await self._read(seen, reading, call, door)
                 return
             except DuplicateRequest:
                 seen.accept(f"{door.name} says that the id is in use")
@@ -70,17 +78,22 @@ class GrpcClients:
                 return  # its client wants nothing more; whether it was accepted is known
             except (HeadraceError, TimeoutError) as error:
                 if seen.accepted:
-                    seen.break_off(f"{type(error).__name__}: {error}")
+                    seen.breaks(call, f"{type(error).__name__}: {error}")
                     return
                 await self._refused(seen, door, error)
                 turn += 1
+            finally:
+                call.ended_s = time.monotonic()
 
     async def _refused(self, seen: Seen, door: Door, error: Exception) -> None:
+        if isinstance(error, InvalidRequest):
+            seen.refuse(f"{door.name}: {error}")
+            return
         seen.note(f"{door.name} refused: {type(error).__name__}: {error}")
         await asyncio.sleep(ASK_AGAIN_S)
 
-    async def _read(self, seen: Seen, door: Door) -> None:
-        seen.note(f"asks {door.name}")
+    async def _read(self, seen: Seen, reading: Reading, call: Call, door: Door) -> None:
+        """Reads to the end of the call, or until its client hangs up."""
         async with asyncio.timeout(PATIENCE_S) as patience, aclosing(door.generate(seen.asked)) as events:
             async for event in events:
                 patience.reschedule(None)
@@ -88,38 +101,55 @@ class GrpcClients:
                     case Accepted():
                         seen.accept(f"by {door.name}")
                     case TokenChunk():
-                        seen.take(event)
+                        reading.take(event)
                     case Outcome():
+                        reading.finish(event)
                         seen.finish(event)
-                        return
-                if await self._acts(seen, door):
+                        continue
+                if await self._acts(seen, reading, door):
                     return
 
-    async def _acts(self, seen: Seen, door: Door) -> bool:
+    async def _acts(self, seen: Seen, reading: Reading, door: Door) -> bool:
         """What its way has a client do after an event. Whether it hangs up."""
         asked = seen.asked
         if asked.way is Way.SLOW:
             await asyncio.sleep(asked.pause_s)
-        if len(seen.ids) < asked.act_at:
+        if reading.next_index < asked.act_at:
             return False
+        if asked.rival and not any(what.startswith("rival") for _, what in seen.notes):
+            await self._rival(seen)
         if asked.way is Way.HANG_UP:
-            seen.note("hangs up")
+            seen.cancels("hangs up")
             return True
-        if asked.way is Way.CANCEL and not any(what == "cancels" for _, what in seen.notes):
-            seen.note("cancels")
+        if asked.way is Way.CANCEL and seen.cancelled_s is None:
+            seen.cancels("cancels")
             try:
-                seen.told.append(await door.client.cancel(asked.request_id))
-                seen.note(f"told that it is {seen.told[-1].value}")
+                seen.tell(await door.client.cancel(asked.request_id, tenant=asked.tenant))
             except HeadraceError as error:
                 seen.note(f"not cancelled: {error}")
         return False
 
+    async def _rival(self, seen: Seen) -> None:
+        """Somebody asks for something else under the same id."""
+        door = self._door(seen, 1)
+        other = replace(seen.asked, prompt=seen.asked.prompt + RIVAL, timeout_s=None)
+        try:
+            await door.submit(other)
+        except HeadraceError as error:
+            seen.note(f"rival refused by {door.name}: {type(error).__name__}: {error}")
+        else:
+            seen.usurped = True
+            seen.note(f"rival accepted by {door.name}")
+
     async def _fetch(self, seen: Seen) -> None:
         turn = 0
+        asked = seen.asked
         while time.monotonic() < self.until_s:
             door = self._door(seen, turn)
             try:
-                seen.fetched(await door.client.result(seen.asked.request_id, wait_s=RESULT_WAIT_S))
+                seen.fetched(
+                    await door.client.result(asked.request_id, tenant=asked.tenant, wait_s=RESULT_WAIT_S)
+                )
                 return
             except NotFound:
                 seen.note(f"{door.name} has no result yet")

@@ -13,7 +13,7 @@ from tests.chaos.checker import Violation
 from tests.chaos.durable import Durable
 from tests.chaos.mesh import Mesh
 
-MORE_FILES = 40
+MORE_FILES = 12
 """Open files that a process may have more at the end, when only its peers are connected, than when it was young."""
 
 

@@ -12,21 +12,24 @@ from tests.chaos.blows import Blows
 from tests.chaos.grpc_clients import GrpcClients
 from tests.chaos.nats_clients import NatsClients
 from tests.chaos.options import Options
-from tests.chaos.schedule import draw_schedule
+from tests.chaos.pace import Pace
+from tests.chaos.schedule import LAST_S, VICTIMS, blows_of
 from tests.chaos.seen import Seen
 
 MIX = (
     (Way.STREAM, 0.34),
-    (Way.NATS, 0.2),
+    (Way.NATS, 0.18),
     (Way.SUBMIT, 0.14),
     (Way.CANCEL, 0.1),
     (Way.DEADLINE, 0.1),
     (Way.SLOW, 0.06),
-    (Way.HANG_UP, 0.06),
+    (Way.HANG_UP, 0.05),
+    (Way.NATS_CANCEL, 0.03),
 )
 """The clients' shares."""
 SETTLE_S = 45.0
 """How long after the load everything gets to end: the longest waits of all parts, one after the other, and a little."""
+TOLD_EVERY_S = 10.0
 
 
 class Load:
@@ -35,48 +38,52 @@ class Load:
     def __init__(self, options: Options, tell: Callable[[str], None]) -> None:
         self._options = options
         self._tell = tell
+        self._pace = Pace(options.rate)
         self._asking = True
         self.seen: list[Seen] = []
         self.start_s = 0.0
+        self.rounds = 0
+        """Of a rolling restart."""
 
     async def run(self, grpc: GrpcClients, raw: NatsClients, blows: Blows) -> None:
         """The load and the blows at once; then the time that everything has to end."""
-        options = self._options
-        schedule = draw_schedule(
-            random.Random(options.seed), duration_s=options.duration_s, every_s=options.every_s
-        )
         self.start_s = time.monotonic()
-        clients = [
-            asyncio.create_task(self._client(name, way, (raw if way is Way.NATS else grpc).ask), name=name)
-            for name, way in _clients(options.clients)
-        ]
-        ticker = asyncio.create_task(self._tick(), name="ticker")
-        await blows.deal(schedule, self.start_s)
-        await asyncio.sleep(self.start_s + options.duration_s - time.monotonic())
-        self._asking = False
-        grpc.until_s = raw.until_s = time.monotonic() + SETTLE_S
-        self._tell("the load ends; waiting for what was asked")
-        _, left = await asyncio.wait(clients, timeout=SETTLE_S + 10)
-        ticker.cancel()
-        for client in left:
-            client.cancel()
-        for client in clients:
-            if client.done() and not client.cancelled():
-                client.result()
+        async with asyncio.TaskGroup() as group:
+            clients = [
+                group.create_task(self._client(name, way, (raw if way.by_nats else grpc).ask), name=name)
+                for name, way in _clients(self._options.clients)
+            ]
+            ticker = group.create_task(self._tick(blows), name="ticker")
+            await self._strike(blows)
+            await asyncio.sleep(LAST_S)
+            self._asking = False
+            grpc.until_s = raw.until_s = time.monotonic() + SETTLE_S
+            self._tell("the load ends; waiting for what was asked")
+            _, left = await asyncio.wait(clients, timeout=SETTLE_S + 10)
+            ticker.cancel()
+            for client in left:
+                client.cancel()
+
+    async def _strike(self, blows: Blows) -> None:
+        options = self._options
+
+        def enough() -> bool:
+            return (
+                time.monotonic() >= self.start_s + options.duration_s - LAST_S
+                and len(self.seen) >= options.requests
+                and blows.kills >= options.kills
+            )
+
+        if options.rolling:
+            self.rounds = await blows.roll(VICTIMS, self.start_s, enough)
+        else:
+            await blows.deal(blows_of(random.Random(options.seed), options.plan), self.start_s, enough)
 
     async def _client(self, name: str, way: Way, ask: Callable[[Seen], Awaitable[None]]) -> None:
         options = self._options
-        requests = requests_of(
-            options.seed,
-            name,
-            way,
-            options.prompts,
-            poison_odds=options.poison_odds if options.fake else 0.0,
-            sampled_odds=options.sampled_odds,
-            think_s=options.think_s,
-        )
-        for asked in requests:
+        for asked in requests_of(options.seed, name, way, options.prompts, options.odds, options.think_s):
             await asyncio.sleep(asked.think_s)
+            await self._pace.turn()
             if not self._asking:
                 return
             seen = Seen(asked)
@@ -84,12 +91,15 @@ class Load:
             await ask(seen)
             seen.ended_s = time.monotonic()
 
-    async def _tick(self) -> None:
+    async def _tick(self, blows: Blows) -> None:
         while True:
-            await asyncio.sleep(10)
+            await asyncio.sleep(TOLD_EVERY_S)
+            at_s = time.monotonic() - self.start_s
             under_way = sum(not seen.ended_s for seen in self.seen)
+            faults = sum(len(reading.faults) for seen in self.seen for reading in seen.readings)
             self._tell(
-                f"{time.monotonic() - self.start_s:6.0f} s  {len(self.seen)} requests, {under_way} under way"
+                f"{at_s:6.0f} s  {len(self.seen)} requests ({len(self.seen) / at_s:.1f}/s), {under_way} under way, "
+                f"{blows.kills} kills, {len(blows.struck) - blows.kills} other blows, {faults} faults seen"
             )
 
 

@@ -13,19 +13,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from headrace.client.client import HeadraceClient
 from headrace.contract.errors import HeadraceError
 from headrace.runtime.child_process import tied_to_parent
+from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import NatsSettings
+from headrace.worker.fake_engine import CRASH_EXIT
+from tests.chaos.network import Network
 from tests.chaos.schedule import GATEWAYS, NATS, ROUTERS, VICTIMS, WORKERS, kind_of
 
 READY_S = 60.0
 """For the slowest start there is: the real model's, on a loaded machine."""
 DRAIN_GRACE_S = 1.0
 """What each process is given to drain: too short for some of what runs, so that it is cut and goes on elsewhere."""
+MAX_PAYLOAD_BYTES = 65_536
+"""Of a message of the broker under test: small, so that some requests are larger."""
 STOP_S = 20.0
 """A process that has not ended so long after SIGTERM does not end: grace, last words, last calls, a slow machine."""
 STARTED_S = 15.0
@@ -59,17 +67,24 @@ class Life:
 
 
 class Mesh:
-    """Two routers, two gateways, workers and a nats-server. An async context manager; leaves no process behind.
+    """Two routers, two gateways, workers and a nats-server, which reach one another through `network` alone, or without
+    it where `direct`. An async context manager; leaves no process behind.
 
     Logs go to `folder`, one file per name; the processes' temporary files to `folder/tmp`.
     """
 
-    def __init__(self, folder: Path, *, models: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, *, models: Path, environment: Mapping[str, str], direct: bool = False
+    ) -> None:
         self.folder = folder
+        self._direct = direct
         self.ports = _free_ports(len(VICTIMS))
         self.lives: dict[str, Life] = {}
+        self.network = Network({name: self.ports[name] for name in (*ROUTERS, NATS)}, self._pids)
         self.problems: list[str] = []
         """Ends that nobody asked for, and exit codes that are none."""
+        self.crashes = 0
+        """Of workers, by requests that make the fake engine crash."""
         self._counts = dict.fromkeys(VICTIMS, 0)
         self._watches: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -79,26 +94,35 @@ class Mesh:
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("HEADRACE_")},
             "TMPDIR": str(self.temporary),
-            "HEADRACE_NATS_URL": self.nats_url,
             "HEADRACE_MODELS": str(models),
             **SETTINGS,
             **environment,
         }
 
+    def _pids(self) -> dict[int, str]:
+        """Of those that run."""
+        return {life.pid: name for name, life in self.lives.items() if life.process.returncode is None}
+
+    def _reach(self, server: str) -> str:
+        """The address at which the others dial it."""
+        return f"127.0.0.1:{self.ports[server]}" if self._direct else self.network.address(server)
+
     @property
     def nats_url(self) -> str:
+        """Not through the network: clients are never cut off."""
         return f"nats://127.0.0.1:{self.ports[NATS]}"
 
     def address(self, gateway: str) -> str:
         return f"127.0.0.1:{self.ports[gateway]}"
 
     async def __aenter__(self) -> Self:
+        await self.network.__aenter__()
         try:
             for name in (NATS, *ROUTERS, *GATEWAYS, *WORKERS):
                 await self.start(name)
-            await self.ready(len(WORKERS))
+            await self.ready()
         except BaseException:
-            self.kill_all()
+            await self.__aexit__(None, None, None)
             raise
         return self
 
@@ -107,6 +131,7 @@ class Mesh:
     ) -> None:
         self.kill_all()
         self._nats.release()
+        await self.network.__aexit__(None, None, None)
         await asyncio.gather(*self._watches, return_exceptions=True)
 
     async def start(self, name: str) -> None:
@@ -129,22 +154,35 @@ class Mesh:
             self._nats.release()
             self._nats = self._new_nats()
             return self._nats.prepare(), {}
+        own = {"HEADRACE_NATS_URL": f"nats://{self._reach(NATS)}"}
         match kind := kind_of(name):
             case "worker":
-                own = {"HEADRACE_WORKER_ROUTER": f"127.0.0.1:{self.ports[_router_of(name)]}"}
+                own = {"HEADRACE_WORKER_ROUTER": self._reach(_router_of(name))}
+            case "router":
+                own |= {
+                    "HEADRACE_ROUTER_PORT": str(self.ports[name]),
+                    "HEADRACE_ROUTER_ADVERTISE": self._reach(name),
+                }
             case _:
-                own = {f"HEADRACE_{kind.upper()}_PORT": str(self.ports[name])}
+                own |= {"HEADRACE_GATEWAY_PORT": str(self.ports[name])}
         return tied_to_parent([sys.executable, "-m", "headrace.cli", kind]), own
 
     def _new_nats(self) -> EmbeddedNats:
-        return EmbeddedNats(NatsSettings(port=self.ports[NATS], store_dir=self.folder / "nats"))
+        return EmbeddedNats(
+            NatsSettings(
+                port=self.ports[NATS], store_dir=self.folder / "nats", max_payload_bytes=MAX_PAYLOAD_BYTES
+            )
+        )
 
     async def _watch(self, life: Life) -> None:
         """A process that ends by itself is told of, and started again as a supervisor would."""
         code = await life.process.wait()
         if life.ending or self.lives.get(life.name) is not life:
             return
-        self.problems.append(f"{life.name} (life {life.number}) ended by itself with exit code {code}")
+        if code == CRASH_EXIT and kind_of(life.name) == "worker":
+            self.crashes += 1
+        else:
+            self.problems.append(f"{life.name} (life {life.number}) ended by itself with exit code {code}")
         await asyncio.sleep(0.5)
         if not self._closing:
             await self.start(life.name)
@@ -194,10 +232,17 @@ class Mesh:
             if life.process.returncode is None:
                 life.process.kill()
 
-    async def ready(self, workers: int) -> None:
-        """Returns when both gateways list the lanes of so many workers."""
+    async def serves(self, name: str) -> None:
+        """Returns when a process that was started serves, and the mesh with it."""
+        if kind_of(name) == "router":
+            async with asyncio.timeout(READY_S), open_channel(f"127.0.0.1:{self.ports[name]}") as channel:
+                await _healthy(channel, "headrace.v1.RouterService")
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Returns when both gateways list the lanes of all workers."""
         async with asyncio.timeout(READY_S):
-            lanes = int(self._environment.get("HEADRACE_WORKER_LANES", "1")) * workers
+            lanes = int(self._environment.get("HEADRACE_WORKER_LANES", "1")) * len(WORKERS)
             for gateway in GATEWAYS:
                 async with HeadraceClient(self.address(gateway)) as client:
                     while True:
@@ -209,9 +254,19 @@ class Mesh:
                         await asyncio.sleep(0.1)  # a start of processes has no event to wait for
 
 
+async def _healthy(channel: grpc.aio.Channel, service: str) -> None:
+    """Returns when it says that the service serves."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    watched = stub.Watch(health_pb2.HealthCheckRequest(service=service), wait_for_ready=True)
+    async for answer in watched:
+        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+            watched.cancel()
+            return
+
+
 def _router_of(worker: str) -> str:
-    """Two workers at the first router, the others at the second: a spare one beside, and one elsewhere."""
-    return ROUTERS[0] if WORKERS.index(worker) < 2 else ROUTERS[1]
+    """Half at the first router, half at the second: each has a spare one beside, and some elsewhere."""
+    return ROUTERS[WORKERS.index(worker) % len(ROUTERS)]
 
 
 def _free_ports(count: int) -> dict[str, int]:

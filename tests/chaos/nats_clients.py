@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import nats
@@ -15,15 +16,25 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from headrace.contract.queue_wire import decode_result
-from headrace.contract.subjects import HEADER_CONTENT_TYPE, RESULTS_STREAM, result_subject, token_subject
+from headrace.contract.subjects import (
+    HEADER_CONTENT_TYPE,
+    RESULTS_STREAM,
+    cancel_subject,
+    result_subject,
+    token_subject,
+)
 from headrace.contract.values import Outcome, OutcomeKind, TokenChunk, Usage
-from tests.chaos.asked import TENANT, Asked
+from tests.chaos.asked import Asked, Way
+from tests.chaos.doors import TEMPERATURE
+from tests.chaos.heard import Heard
 from tests.chaos.seen import Seen
 
 ACK_S = 2.0
 """For the acknowledgement of a publish; then the same is published again."""
 LOOK_S = 1.5
 """Silence after which the durable outcome is looked for: events may be lost, it is not."""
+CANCEL_S = 1.0
+"""For the word that a request is cancelled."""
 
 
 async def connect(url: str) -> Client:
@@ -50,13 +61,13 @@ class NatsClients:
         """One request, from its publication to its durable outcome."""
         asked = seen.asked
         own_inbox = asked.number % 2 == 0
-        subject = self._connection.new_inbox() if own_inbox else token_subject(TENANT, asked.request_id)
-        heard: asyncio.Queue[Msg] = asyncio.Queue()  # of one request's events: bounded by its tokens
-        subscription = await self._connection.subscribe(subject, cb=heard.put)
+        subject = self._connection.new_inbox() if own_inbox else token_subject(asked.tenant, asked.request_id)
+        events: asyncio.Queue[Msg] = asyncio.Queue()  # of one request: bounded by its tokens
+        subscription = await self._connection.subscribe(subject, cb=events.put)
         try:
             await self._publish(seen, subject if own_inbox else "")
             if seen.accepted:
-                await self._listen(seen, heard)
+                await self._listen(seen, events)
         finally:
             try:
                 await subscription.unsubscribe()
@@ -65,8 +76,9 @@ class NatsClients:
 
     async def _publish(self, seen: Seen, reply_to: str) -> None:
         asked = seen.asked
+        seen.first_asked_s = time.monotonic()
         body = json.dumps(_body(asked, reply_to)).encode()
-        subject = f"hr.v1.req.{self._model}.{asked.priority}.{TENANT}"
+        subject = f"hr.v1.req.{self._model}.{asked.priority}.{asked.tenant}"
         while not seen.accepted and time.monotonic() < self.until_s:
             try:
                 ack = await self._js.publish(subject, body, headers={"Nats-Msg-Id": asked.request_id})
@@ -76,24 +88,41 @@ class NatsClients:
             else:
                 seen.accept(f"acknowledged as {ack.seq}{' (again)' if ack.duplicate else ''}")
 
-    async def _listen(self, seen: Seen, heard: asyncio.Queue[Msg]) -> None:
+    async def _listen(self, seen: Seen, events: asyncio.Queue[Msg]) -> None:
+        heard = seen.heard = Heard()
         while seen.result is None and time.monotonic() < self.until_s:
             try:
-                message = await asyncio.wait_for(heard.get(), LOOK_S)
+                message = await asyncio.wait_for(events.get(), LOOK_S)
             except TimeoutError:
                 await self._look(seen)
                 continue
             event = json.loads(message.data)
             if "tokens" in event:
-                seen.hear(_chunk(event["tokens"]))
+                heard.take(_chunk(event["tokens"]))
+                await self._cancel_in_time(seen, heard)
             else:
-                seen.finish(_finished(event["finished"]))
+                heard.finished = _finished(event["finished"])
+                seen.finish(heard.finished)
                 await self._look(seen)
 
+    async def _cancel_in_time(self, seen: Seen, heard: Heard) -> None:
+        asked = seen.asked
+        if asked.way is not Way.NATS_CANCEL or seen.cancelled_s or heard.next_index < asked.act_at:
+            return
+        seen.cancels("cancels")
+        subject = cancel_subject(asked.tenant, asked.request_id)
+        try:
+            answer = await self._connection.request(subject, timeout=CANCEL_S)
+        except (NatsError, TimeoutError) as error:
+            seen.note(f"not cancelled: {type(error).__name__}")
+        else:
+            seen.tell(OutcomeKind(answer.data.decode()))
+
     async def _look(self, seen: Seen) -> None:
+        asked = seen.asked
         try:
             found = await self._js.get_last_msg(
-                RESULTS_STREAM, result_subject(TENANT, seen.asked.request_id), direct=True
+                RESULTS_STREAM, result_subject(asked.tenant, asked.request_id), direct=True
             )
         except NotFoundError:
             seen.note("no outcome yet")
@@ -106,13 +135,16 @@ class NatsClients:
 
 
 def _body(asked: Asked, reply_to: str) -> Mapping[str, Any]:
+    late = asked.timeout_s is not None
+    deadline = datetime.fromtimestamp(time.time() + (asked.timeout_s or 0.0), UTC)
     return {
         **({} if asked.header_only else {"id": asked.request_id}),
         "prompt": asked.prompt,
         "max_tokens": asked.max_tokens,
         "stop": list(asked.stop),
-        "sampling": {"ignore_end": asked.ignore_end},
+        "sampling": {"ignore_end": asked.ignore_end, "temperature": TEMPERATURE if asked.sampled else 0.0},
         **({"reply_to": reply_to} if reply_to else {}),
+        **({"deadline": deadline.isoformat()} if late else {}),
     }
 
 

@@ -13,7 +13,7 @@ from headrace.models.store import ModelStore
 from headrace.models.tokeniser import Tokeniser
 from headrace.worker.fake_engine import FakeEngine
 from headrace.worker.text import EntryText
-from tests.chaos.asked import Asked
+from tests.chaos.asked import Asked, Poison
 
 TENANT = "undisturbed"
 """Whose the undisturbed runs on the mesh are."""
@@ -24,11 +24,11 @@ Continuation = Callable[[Asked], Sequence[int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """A whole answer."""
+    """An answer. `finish_reason`: None where it does not end there."""
 
     token_ids: tuple[int, ...]
     text: str
-    finish_reason: FinishReason
+    finish_reason: FinishReason | None
 
 
 class Oracle:
@@ -41,6 +41,13 @@ class Oracle:
         self._continuation = continuation
 
     def expect(self, asked: Asked) -> Expected:
+        """The undisturbed answer, whole."""
+        whole = self.read(asked, self._continuation(asked))
+        assert whole.finish_reason is not None, f"the continuation of {asked.name} is too short"
+        return whole
+
+    def read(self, asked: Asked, tokens: Sequence[int]) -> Expected:
+        """What the model's tokens mean, up to the first that ends the answer."""
         text = EntryText(
             Detokeniser(self._tokeniser),
             stop=asked.stop,
@@ -49,13 +56,13 @@ class Oracle:
         )
         ids: list[int] = []
         pieces: list[str] = []
-        for token_id in self._continuation(asked):
+        for token_id in tokens:
             piece, finish = text.push(token_id)
             ids.append(token_id)
             pieces.append(piece)
             if finish is not None:
                 return Expected(token_ids=tuple(ids), text="".join(pieces), finish_reason=finish)
-        raise AssertionError(f"the continuation of {asked.name} is too short")
+        return Expected(token_ids=tuple(ids), text="".join(pieces), finish_reason=None)
 
 
 def fake_continuation(store: ModelStore, model: str) -> Continuation:
@@ -84,13 +91,16 @@ def fake_continuation(store: ModelStore, model: str) -> Continuation:
     return make
 
 
+_COMMANDS = tuple(ord(poison.value) for poison in Poison)
+
+
 class _Harmless(tuple[int, ...]):
-    """A prompt that does not tell the fake engine to fail."""
+    """A prompt that does not tell the fake engine to fail or to crash."""
 
     __slots__ = ()
 
     def __contains__(self, token: object) -> bool:
-        return token not in (0, 1) and super().__contains__(token)
+        return token not in _COMMANDS and super().__contains__(token)
 
 
 async def measured_continuation(

@@ -18,7 +18,21 @@ from tests.chaos.schedule import Act
 from tests.chaos.seen import Seen
 from tests.chaos.stalls import Stalls, stalls_by_kind
 
-PROMISES = ("lost", "doubled", "gap", "changed", "content", "ended wrongly", "broken", "invented", "usage")
+PROMISES = (
+    *(
+        "lost",
+        "doubled",
+        "gap",
+        "changed",
+        "content",
+        "ended wrongly",
+        "refused",
+        "usurped",
+        "broken",
+        "invented",
+    ),
+    *("usage", "process", "files"),
+)
 """Told of even where none was broken."""
 
 
@@ -77,7 +91,8 @@ def make_report(
     requests: dict[str, Counter[str]] = {}
     for seen in all_seen:
         outcome = durable.outcomes.get(seen.asked.request_id)
-        kind = outcome.kind.value if outcome else "lost" if seen.accepted else "not accepted"
+        missing = "lost" if seen.accepted else "refused" if seen.refused else "not accepted"
+        kind = missing if outcome is None else outcome.kind.value
         requests.setdefault(seen.asked.way.value, Counter())[kind] += 1
     counts = Counter(violation.promise for violation in violations)
     return Report(

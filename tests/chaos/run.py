@@ -29,8 +29,12 @@ from tests.chaos.seen import Seen
 from tests.chaos.stalls import longest_pauses
 from tests.chaos.timeline import timeline
 
-LANES = "10"
-"""Of each fake worker: enough for all clients with two workers down, so that a stall is no wait for a lane."""
+LANES = "24"
+"""Of each fake worker: enough for the clients of a router with its other worker down, so that a stall is no wait for a
+lane.
+"""
+CONTEXT_LENGTH = 131_072
+"""Of the fake model: room for prompts that are larger than a message."""
 TOLD = 5
 """Timelines shown."""
 
@@ -49,7 +53,7 @@ class Run:
         """Runs it. Everything that was started is gone afterwards."""
         options = self._options
         store = self._store()
-        environment = {"HEADRACE_WORKER_LANES": LANES if options.fake else "1"}
+        environment = {"HEADRACE_WORKER_LANES": LANES if options.fake else "2"}
         if not options.fake:
             environment |= {"HEADRACE_WORKER_COMPUTE_TYPE": "float32"}
         environment |= {"HEADRACE_WORKER_MODELS": options.model}
@@ -73,11 +77,11 @@ class Run:
             counting.cancel()
             census.look()
             durable = await read_durable(connection)
-            checker = Checker(oracle, durable, blows.struck)
-            violations = checker.check(self._load.seen)
-            violations += left_over(durable, empty=empty) + grown(census.sizes.values(), mesh)
             await connection.close()  # while the broker is there: without one, the library may wait for ever
             await self._end(mesh)
+        self._tell("the mesh has drained; checking")
+        violations = Checker(oracle, durable, blows.struck).check(self._load.seen)
+        violations += left_over(durable, empty=empty) + grown(census.sizes.values(), mesh)
         violations += [Violation(promise="process", what=problem) for problem in mesh.problems]
         violations += left_behind(mesh)
         return make_report(
@@ -96,7 +100,8 @@ class Run:
             assert self._options.models is not None, "the real model's store is known"
             return ModelStore(self._options.models)
         store = ModelStore(self._folder / "models")
-        install_fake_model(store, timing=FakeTiming(step_s=self._options.step_s))
+        timing = FakeTiming(step_s=self._options.step_s)
+        install_fake_model(store, context_length=CONTEXT_LENGTH, timing=timing)
         return store
 
     async def _oracle(self, store: ModelStore, door: Door) -> Oracle:

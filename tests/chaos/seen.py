@@ -1,44 +1,44 @@
-"""What one client saw of its request: all that the checker knows besides the durable outcomes."""
+"""What the clients of one request saw: all that the checker knows besides the durable outcomes."""
 
 from __future__ import annotations
 
 import time
-from array import array
 from dataclasses import dataclass, field
 
-from headrace.contract.values import Outcome, OutcomeKind, TokenChunk
+from headrace.contract.values import Outcome, OutcomeKind
+from tests.chaos.arrivals import Arrivals
 from tests.chaos.asked import Asked
+from tests.chaos.heard import Heard
+from tests.chaos.reading import Call, Reading
 
 
 @dataclass(slots=True, eq=False)
 class Seen:
-    """Written by the request's client alone. Times are `time.monotonic`."""
+    """Written by the request's clients alone. Times are `time.monotonic`."""
 
     asked: Asked
     accepted: bool = False
     """Whether the mesh promised an answer: `accepted`, an acknowledgement, or the word that the id is in use."""
-    ids: array[int] = field(default_factory=lambda: array("I"))
-    texts: list[str] = field(default_factory=list)
-    arrived_s: array[float] = field(default_factory=lambda: array("d"))
-    arrived_at: array[int] = field(default_factory=lambda: array("I"))
-    """For each of `arrived_s`: the index after the chunk."""
-    chunks: list[TokenChunk] = field(default_factory=list)
-    """On NATS, where gaps and repeats are the consumer's to see: the chunks as they came."""
-    finished: Outcome | None = None
-    """The last event of the stream."""
-    finishes: int = 0
+    refused: str = ""
+    """Why its client gave up before it was accepted: a refusal for good."""
+    readings: list[Reading] = field(default_factory=list)
+    """By gRPC: the first is the asking client's own."""
+    heard: Heard | None = None
+    """On NATS."""
     result: Outcome | None = None
     """The durable outcome, as a gateway or the broker gave it."""
     told: list[OutcomeKind] = field(default_factory=list)
     """What cancellations were answered."""
-    faults: list[str] = field(default_factory=list)
-    """Gaps and repeats in a gRPC stream."""
-    broken: str = ""
-    """Why a gRPC stream ended without an outcome, after it was accepted."""
-    gateway: str = ""
-    """Who held the stream."""
+    cancelled_s: float | None = None
+    """When its client first cancelled or hung up."""
+    usurped: bool = False
+    """Whether something else was accepted under its id."""
     notes: list[tuple[float, str]] = field(default_factory=list)
     began_s: float = field(default_factory=time.monotonic)
+    first_asked_s: float = 0.0
+    """When it was sent for the first time: its deadline counts from there."""
+    known_s: float = 0.0
+    """When its client first knew how it ended."""
     ended_s: float = 0.0
 
     def note(self, what: str) -> None:
@@ -48,44 +48,49 @@ class Seen:
         self.accepted = True
         self.note(f"accepted: {how}")
 
-    def take(self, chunk: TokenChunk) -> None:
-        """The next tokens of a gRPC stream."""
-        if chunk.first_index != len(self.ids):
-            self.faults.append(f"index {chunk.first_index} came where {len(self.ids)} was next")
-        self._arrived(chunk)
-        self.ids.extend(chunk.token_ids)
-        self.texts.append(chunk.text)
+    def refuse(self, why: str) -> None:
+        self.refused = why
+        self.note(f"refused for good: {why}")
 
-    def hear(self, chunk: TokenChunk) -> None:
-        """Tokens on NATS."""
-        self._arrived(chunk)
-        self.chunks.append(chunk)
+    def dials(self, reading: Reading, gateway: str) -> Call:
+        """A call of `reading` begins."""
+        self.note(f"asks {gateway} from index {reading.next_index}")
+        self.first_asked_s = self.first_asked_s or time.monotonic()
+        call = Call(gateway=gateway)
+        reading.calls.append(call)
+        return call
 
-    def _arrived(self, chunk: TokenChunk) -> None:
-        self.arrived_s.append(time.monotonic())
-        self.arrived_at.append(chunk.next_index)
+    def breaks(self, call: Call, problem: str) -> None:
+        """A call ended without an outcome, after the request was accepted."""
+        call.problem = problem
+        self.note(f"stream broke: {problem}")
+
+    def cancels(self, how: str) -> None:
+        self.cancelled_s = self.cancelled_s or time.monotonic()
+        self.note(how)
+
+    def tell(self, kind: OutcomeKind) -> None:
+        self.told.append(kind)
+        self.note(f"told that it is {kind.value}")
 
     def finish(self, outcome: Outcome) -> None:
-        self.finishes += 1
-        self.finished = outcome
+        """The last event of a stream, by gRPC or on NATS, was read."""
+        self._known()
         self.note(f"finished: {brief(outcome)}")
 
     def fetched(self, outcome: Outcome) -> None:
         self.result = outcome
+        self._known()
         self.note(f"result: {brief(outcome)}")
 
-    def break_off(self, problem: str) -> None:
-        self.broken = problem
-        self.note(f"stream broke: {problem}")
+    def _known(self) -> None:
+        self.known_s = self.known_s or time.monotonic()
 
     @property
-    def text(self) -> str:
-        return "".join(self.texts)
-
-    @property
-    def known(self) -> Outcome | None:
-        """How it ended, as far as its client knows."""
-        return self.finished or self.result
+    def streams(self) -> list[Arrivals]:
+        """The arrivals of each stream, by gRPC or on NATS."""
+        found = [reading.arrivals for reading in self.readings]
+        return found if self.heard is None else [*found, self.heard.arrivals]
 
 
 def brief(outcome: Outcome) -> str:

@@ -6,13 +6,12 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from tests.chaos.asked import Way
 from tests.chaos.blows import Struck
 from tests.chaos.seen import Seen
 
-STALLED_S = 0.3
+STALLED_S = 0.15
 """A pause that is noticed; steps take some hundredths."""
 REACH_S = 3.0
 """Pauses that begin so long after a blow are another's: a loss may be noticed that late."""
@@ -58,24 +57,30 @@ def _alone(struck: Sequence[Struck]) -> list[Struck]:
 
 
 def _by_kind(struck: Sequence[Struck], all_seen: Sequence[Seen], *, lone: bool) -> list[Stalls]:
-    readers = [seen for seen in all_seen if len(seen.arrived_s) > 1 and seen.asked.way is not Way.SLOW]
+    streams = _streams(all_seen)
     pauses: dict[str, list[float]] = defaultdict(list)
     blows: dict[str, int] = defaultdict(int)
     for hit in struck:
         blows[hit.blow.kind] += 1
-        for seen in readers:
-            times = seen.arrived_s
+        for times in streams:
             if times[0] <= hit.began_s < times[-1]:
                 pauses[hit.blow.kind].append(_longest(times, hit.began_s))
     return [_stalls(kind, blows[kind], pauses[kind], lone=lone) for kind in sorted(blows)]
 
 
+def _streams(all_seen: Sequence[Seen]) -> list[Sequence[float]]:
+    """The times of arrival of all streams that were read without pauses."""
+    readers = [seen for seen in all_seen if seen.asked.way is not Way.SLOW]
+    return [stream.at_s for seen in readers for stream in seen.streams if len(stream) > 1]
+
+
 def longest_pauses(all_seen: Sequence[Seen], count: int) -> list[tuple[float, Seen]]:
     """The streams with the longest pauses between two arrivals."""
     found = [
-        (max(later - earlier for earlier, later in pairwise(seen.arrived_s)), seen)
+        (stream.longest_pause_s(), seen)
         for seen in all_seen
-        if len(seen.arrived_s) > 1 and seen.asked.way is not Way.SLOW
+        if seen.asked.way is not Way.SLOW
+        for stream in seen.streams
     ]
     return sorted(found, key=lambda one: -one[0])[:count]
 

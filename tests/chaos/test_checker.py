@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,11 +12,13 @@ import pytest
 from headrace.contract.values import FinishReason, Outcome, OutcomeKind, TokenChunk, Usage
 from headrace.models.fake import install_fake_model
 from headrace.models.store import ModelStore
-from tests.chaos.asked import Asked, Way
+from tests.chaos.asked import Asked, Poison, Way
 from tests.chaos.blows import Struck
 from tests.chaos.checker import Checker
 from tests.chaos.durable import Durable
+from tests.chaos.heard import Heard
 from tests.chaos.oracle import Oracle, fake_continuation
+from tests.chaos.reading import Reading
 from tests.chaos.schedule import Act, Blow
 from tests.chaos.seen import Seen
 
@@ -27,6 +30,7 @@ ASKED = Asked(
     prompt="hello there",
     max_tokens=12,
 )
+RAW = replace(ASKED, way=Way.NATS)
 
 
 @pytest.fixture(scope="module")
@@ -54,23 +58,46 @@ class Case:
         self.seen = Seen(asked)
         self.durable = Durable(outcomes={asked.request_id: self.outcome})
         self.blows: list[Struck] = []
-        self.seen.note("asks gateway-1")
-        self.seen.accept("by gateway-1")
-        self.seen.gateway = "gateway-1"
+        self.seen.first_asked_s = self.seen.began_s
+        end = replace(self.outcome, text="", token_ids=())
         if asked.way is Way.NATS:
-            self.seen.hear(TokenChunk(first_index=0, token_ids=expected.token_ids, text=expected.text))
+            self.seen.accept("acknowledged")
+            self.heard = self.seen.heard = Heard()
+            for chunk in self.chunks():
+                self.heard.take(chunk)
+            self.heard.finished = end
+            self.seen.finish(end)
             self.seen.fetched(self.outcome)
         else:
-            half = 5
-            self.seen.take(TokenChunk(first_index=0, token_ids=expected.token_ids[:half], text=expected.text))
-            self.seen.take(TokenChunk(first_index=half, token_ids=expected.token_ids[half:], text=""))
-            self.seen.finish(replace(self.outcome, text="", token_ids=()))
+            self.reading = Reading()
+            self.seen.readings.append(self.reading)
+            self.call = self.seen.dials(self.reading, "gateway-1")
+            self.seen.accept("by gateway-1")
+            for chunk in self.chunks():
+                self.reading.take(chunk)
+            self.reading.finish(end)
+            self.seen.finish(end)
+            self.call.ended_s = time.monotonic()
         self.seen.ended_s = time.monotonic()
+
+    def chunks(self) -> list[TokenChunk]:
+        """Of three tokens each; the fake model's are characters."""
+        ids, text = self.outcome.token_ids, self.outcome.text
+        assert len(ids) == len(text)
+        return [
+            TokenChunk(first_index=at, token_ids=ids[at : at + 3], text=text[at : at + 3])
+            for at in range(0, len(ids), 3)
+        ]
 
     def keep(self, **changes: object) -> None:
         """Another outcome than the good one is durable."""
         changed = replace(self.outcome, **changes)  # type: ignore[arg-type]
         self.durable.outcomes[changed.request_id] = changed
+
+    def hit(self, victim: str, act: Act = Act.KILL) -> None:
+        """A blow fell meanwhile."""
+        blow = Blow(number=1, at_s=0.0, victim=victim, act=act, down_s=0.0)
+        self.blows.append(Struck(blow=blow, began_s=self.seen.began_s, back_s=time.monotonic()))
 
     def broken(self) -> set[str]:
         found = Checker(self._oracle, self.durable, self.blows).check([self.seen])
@@ -90,11 +117,38 @@ def _double(case: Case) -> None:
 
 
 def _repeat(case: Case) -> None:
-    case.seen.take(TokenChunk(first_index=3, token_ids=(1,), text=""))
+    case.reading.finished = None
+    case.reading.take(TokenChunk(first_index=3, token_ids=(1,), text=""))
+
+
+def _skip(case: Case) -> None:
+    case.reading.finished = None
+    case.reading.take(TokenChunk(first_index=14, token_ids=(1,), text=""))
+
+
+def _go_on_after_the_end(case: Case) -> None:
+    case.reading.take(TokenChunk(first_index=12, token_ids=(1,), text=""))
+
+
+def _end_twice(case: Case) -> None:
+    case.reading.finish(case.outcome)
 
 
 def _miss_the_end(case: Case) -> None:
-    del case.seen.ids[-1]
+    del case.reading.ids[-1]
+
+
+def _stream_another_token(case: Case) -> None:
+    case.reading.ids[4] += 1
+
+
+def _stream_another_text(case: Case) -> None:
+    case.reading.texts[1] = "xxx"
+
+
+def _stream_otherwise_and_break(case: Case) -> None:
+    _stream_another_token(case)
+    case.reading.finished = None
 
 
 def _another_token(case: Case) -> None:
@@ -109,22 +163,54 @@ def _another_end(case: Case) -> None:
     case.keep(finish_reason=FinishReason.STOP)
 
 
+def _one_token_less(case: Case) -> None:
+    ids, text = case.outcome.token_ids[:-1], case.outcome.text[:-1]
+    case.keep(token_ids=ids, text=text, usage=Usage(output_tokens=len(ids)))
+
+
 def _cancelled(case: Case) -> None:
     case.keep(kind=OutcomeKind.CANCELLED, finish_reason=None)
-    case.seen.finished = None
+    case.reading.finished = None
+
+
+def _failed(case: Case) -> None:
+    case.keep(kind=OutcomeKind.FAILED, finish_reason=None)
+    case.reading.finished = None
+
+
+def _expired(case: Case) -> None:
+    case.keep(kind=OutcomeKind.EXPIRED, finish_reason=None)
+    case.reading.finished = None
+
+
+def _told_another_kind(case: Case) -> None:
+    case.keep(kind=OutcomeKind.CANCELLED, finish_reason=None)
+    case.seen.cancels("cancels")
 
 
 def _told_otherwise(case: Case) -> None:
     case.seen.told.append(OutcomeKind.CANCELLED)
 
 
+def _fetched_otherwise(case: Case) -> None:
+    case.seen.fetched(replace(case.outcome, text="another"))
+
+
 def _broken(case: Case) -> None:
-    case.seen.finished = None
-    case.seen.break_off("Unavailable")
+    case.reading.finished = None
+    case.seen.breaks(case.call, "Unavailable")
 
 
 def _miscounted(case: Case) -> None:
     case.keep(usage=Usage(output_tokens=3))
+
+
+def _usurped(case: Case) -> None:
+    case.seen.usurped = True
+
+
+def _refused(case: Case) -> None:
+    case.seen.refuse("InvalidRequest: prompt: not liked")
 
 
 @pytest.mark.parametrize(
@@ -134,14 +220,27 @@ def _miscounted(case: Case) -> None:
         (_invent, "invented"),
         (_double, "doubled"),
         (_repeat, "gap"),
+        (_skip, "gap"),
+        (_go_on_after_the_end, "gap"),
+        (_end_twice, "gap"),
         (_miss_the_end, "gap"),
+        (_stream_another_token, "content"),
+        (_stream_another_text, "content"),
+        (_stream_otherwise_and_break, "content"),
         (_another_token, "content"),
         (_another_text, "content"),
         (_another_end, "content"),
+        (_one_token_less, "content"),
         (_cancelled, "ended wrongly"),
+        (_failed, "ended wrongly"),
+        (_expired, "ended wrongly"),
+        (_told_another_kind, "changed"),
         (_told_otherwise, "changed"),
+        (_fetched_otherwise, "changed"),
         (_broken, "broken"),
         (_miscounted, "usage"),
+        (_usurped, "usurped"),
+        (_refused, "refused"),
     ],
 )
 def test_what_was_not_kept_is_found(oracle: Oracle, spoil: Callable[[Case], None], promise: str) -> None:
@@ -152,13 +251,137 @@ def test_what_was_not_kept_is_found(oracle: Oracle, spoil: Callable[[Case], None
     assert promise in case.broken()
 
 
-def test_a_chunk_on_nats_that_says_otherwise_is_found(oracle: Oracle) -> None:
-    """One that comes again, or never, is the consumer's to put right; a wrong one is nobody's."""
-    case = Case(oracle, replace(ASKED, way=Way.NATS))
-    ids = case.outcome.token_ids
-    case.seen.hear(TokenChunk(first_index=2, token_ids=ids[2:4], text="xx"))
+def test_a_sampled_answer_is_held_against_itself(oracle: Oracle) -> None:
+    """Any tokens may have been drawn; but text, end and stream follow from them."""
+    asked = replace(ASKED, sampled=True)
+    for tokens in (tuple(b"another text"), tuple(b"and an other")):
+        case = Case(oracle, asked)
+        text = bytes(tokens).decode()
+        case.outcome = replace(case.outcome, token_ids=tokens, text=text)
+        case.keep()
+        assert "content" in case.broken(), "the stream had others"
+        case.reading.ids = array("I", tokens)
+        case.reading.texts = [text]
+        assert case.broken() == set()
+        case.keep(text="another texX")
+        assert "content" in case.broken()
+    case.keep(token_ids=tokens[:-1], text=text[:-1], usage=Usage(output_tokens=11))
+    assert "content" in case.broken(), "it ended before its end"
+
+
+def test_an_answer_that_is_poisoned_must_fail(oracle: Oracle) -> None:
+    """Not complete by a miracle."""
+    case = Case(oracle, replace(ASKED, poison=Poison.FAILS))
+    assert case.broken() == {"ended wrongly"}
+    case.keep(kind=OutcomeKind.FAILED, finish_reason=None)
+    case.reading.finished = None
     assert case.broken() == set()
-    case.seen.hear(TokenChunk(first_index=2, token_ids=ids[3:5], text="xx"))
+
+
+def test_a_cancelled_one_may_complete_or_be_cancelled_and_not_fail(oracle: Oracle) -> None:
+    """Whoever cancels knows both; nobody else is cancelled."""
+    case = Case(oracle, replace(ASKED, way=Way.CANCEL))
+    _cancelled(case)
+    assert case.broken() == {"ended wrongly"}
+    case.seen.cancels("cancels")
+    assert case.broken() == set()
+    _failed(case)
+    assert case.broken() == {"ended wrongly"}
+
+
+def test_nothing_expires_before_its_deadline(oracle: Oracle) -> None:
+    """And only what has one."""
+    case = Case(oracle, replace(ASKED, way=Way.DEADLINE, timeout_s=2.0))
+    _expired(case)
+    case.seen.known_s = case.seen.first_asked_s + 2.1
+    assert case.broken() == set()
+    case.seen.known_s = case.seen.first_asked_s + 1.5
+    assert case.broken() == {"ended wrongly"}
+
+
+def test_a_cancelled_outcome_holds_a_beginning_of_the_answer(oracle: Oracle) -> None:
+    """No other tokens, and no other text."""
+    case = Case(oracle, replace(ASKED, way=Way.CANCEL))
+    case.seen.cancels("cancels")
+    case.reading.finished = None
+    ids, text = case.outcome.token_ids, case.outcome.text
+    ended = {"kind": OutcomeKind.CANCELLED, "finish_reason": None, "usage": Usage(output_tokens=5)}
+    case.keep(token_ids=ids[:5], text=text[:5], **ended)
+    assert case.broken() == set()
+    case.keep(token_ids=(*ids[:4], 7), text=text[:5], **ended)
+    assert case.broken() == {"content"}
+    case.keep(token_ids=ids[:5], text="xxxxx", **ended)
+    assert case.broken() == {"content"}
+
+
+def test_what_was_not_accepted_may_have_no_outcome_and_not_another_answer(oracle: Oracle) -> None:
+    """The word of its acceptance may be lost."""
+    case = Case(oracle, replace(ASKED, way=Way.SUBMIT))
+    case.seen.accepted, case.seen.readings = False, []
+    assert case.broken() == set()
+    _another_token(case)
+    assert case.broken() == {"content"}
+    _lose(case)
+    assert case.broken() == set()
+
+
+def test_a_chunk_on_nats_that_says_otherwise_is_found(oracle: Oracle) -> None:
+    """One that comes again replaces; a wrong one is nobody's to put right."""
+    case = Case(oracle, RAW)
+    assert case.broken() == set()
+    for chunk in case.chunks():
+        case.heard.take(chunk)
+    assert (case.heard.replaced, case.broken()) == (1, set())
+    case.heard.take(replace(case.chunks()[1], first_index=2))
+    assert "content" in case.broken()
+
+
+def test_a_consumer_on_nats_replaces_what_comes_again(oracle: Oracle) -> None:
+    """A sampled answer is drawn anew by another router: the last that was told is the outcome, or it is a fault."""
+    case = Case(oracle, replace(RAW, sampled=True))
+    old, new = case.outcome.token_ids, tuple(b"another text")
+    case.outcome = replace(case.outcome, token_ids=new, text="another text")
+    case.keep()
+    case.seen.result = None
+    assert case.broken() == {"content"}, "the events told another answer"
+    for chunk in case.chunks():
+        case.heard.take(chunk)
+    assert case.broken() == set()
+    assert case.heard.ids == new
+    assert case.heard.text == "another text"
+    # A router that was replaced and does not know it goes on with its own.
+    case.heard.take(TokenChunk(first_index=9, token_ids=old[9:], text="old"))
+    assert case.broken() == {"content"}
+
+
+def test_a_gap_on_nats_is_excused_by_the_loss_of_its_router_or_of_the_broker_alone(oracle: Oracle) -> None:
+    """The durable outcome fills it."""
+    for victim, allowed in (("router-2", True), ("nats", True), ("worker-1", False), ("gateway-1", False)):
+        case = Case(oracle, RAW)
+        case.heard = case.seen.heard = Heard(finished=case.heard.finished)
+        first, second, third, fourth = case.chunks()
+        for chunk in (first, third, fourth):
+            case.heard.take(chunk)
+        assert (case.heard.gaps, case.heard.ids) == (2, first.token_ids)
+        case.hit(victim)
+        assert case.broken() == (set() if allowed else {"gap"})
+        case.heard.take(second)
+        case.heard.take(third)
+        assert case.broken() == (set() if allowed else {"gap"})
+        case.heard.take(fourth)
+        assert case.broken() == set(), "it came again"
+
+
+def test_text_that_is_replaced_from_within_a_chunk_is_unknown(oracle: Oracle) -> None:
+    """The tokens are known all the same; and so is the text once all before it came again."""
+    case = Case(oracle, RAW)
+    ids, text = case.outcome.token_ids, case.outcome.text
+    case.heard.take(TokenChunk(first_index=4, token_ids=ids[4:], text=text[4:]))
+    assert (case.heard.ids, case.heard.text) == (ids, None)
+    assert case.broken() == set()
+    case.heard.take(TokenChunk(first_index=3, token_ids=ids[3:], text=text[3:]))
+    assert case.heard.text == text
+    case.heard.take(TokenChunk(first_index=3, token_ids=ids[3:], text="x"))
     assert case.broken() == {"content"}
 
 
@@ -167,9 +390,7 @@ def test_a_stream_may_break_where_its_gateway_was_hit_and_only_there(oracle: Ora
     for victim, allowed in (("gateway-1", True), ("gateway-2", False), ("router-1", False)):
         case = Case(oracle, ASKED)
         _broken(case)
-        blow = Blow(number=1, at_s=0.0, victim=victim, act=Act.KILL, down_s=0.0)
-        now_s = time.monotonic()
-        case.blows.append(Struck(blow=blow, began_s=case.seen.began_s, back_s=now_s))
+        case.hit(victim)
         assert case.broken() == (set() if allowed else {"broken"})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from tests.chaos.arrivals import Arrivals
 from tests.chaos.blows import Struck
 from tests.chaos.seen import Seen
 
@@ -21,7 +22,8 @@ _LONGEST = 400
 def timeline(seen: Seen, struck: Sequence[Struck], folder: Path, offset_s: float, start_s: float) -> str:
     """One line per event. `offset_s` is `time.time` less `time.monotonic`; times are shown since `start_s`."""
     lines: list[Line] = [(at_s + offset_s, f"client    {what}") for at_s, what in seen.notes]
-    lines += _arrivals(seen, offset_s)
+    for stream in seen.streams:
+        lines += _arrivals(stream, offset_s)
     end_s = (seen.ended_s or seen.began_s + 60) + offset_s
     for hit in struck:
         for at_s, what in ((hit.began_s, str(hit.blow)), (hit.back_s, f"#{hit.blow.number} is back")):
@@ -33,12 +35,13 @@ def timeline(seen: Seen, struck: Sequence[Struck], folder: Path, offset_s: float
     return "\n".join(f"  {at_s - begin_s:9.3f}  {what}" for at_s, what in sorted(lines))
 
 
-def _arrivals(seen: Seen, offset_s: float) -> Iterator[Line]:
+def _arrivals(stream: Arrivals, offset_s: float) -> Iterator[Line]:
     """Chunks, those within a tenth of a second as one."""
     begun_at = 0
-    for index, (at_s, after) in enumerate(zip(seen.arrived_s, seen.arrived_at, strict=True)):
-        last = index + 1 == len(seen.arrived_s)
-        if last or seen.arrived_s[index + 1] - at_s > 0.1 or seen.arrived_at[index + 1] <= after:
+    times, indices = stream.at_s, stream.next_index
+    for index, (at_s, after) in enumerate(zip(times, indices, strict=True)):
+        last = index + 1 == len(times)
+        if last or times[index + 1] - at_s > 0.1 or indices[index + 1] <= after:
             yield at_s + offset_s, f"client    tokens {begun_at} … {after - 1}"
             begun_at = after
 

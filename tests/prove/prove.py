@@ -1,7 +1,8 @@
 """`make prove`: measures the README's claims on this machine, and prints measured against required.
 
-    python -m tests.prove.prove                 all parts, in under ten minutes
-    python -m tests.prove.prove --part worker   one of them
+    python -m tests.prove.prove                      the claims, in under ten minutes
+    python -m tests.prove.prove --group lifecycle    what happens to requests when processes die, in under ten more
+    python -m tests.prove.prove --part worker        one part of either
 
 Requirements stand in requirements.toml beside this file. Exit code 1 where one is not met or a part could not run.
 """
@@ -23,20 +24,30 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from tests.prove import answers, bench, losses, traces
+from tests.prove import answers, bench, lifecycle, losses, traces
 
 REQUIREMENTS = Path(__file__).with_name("requirements.toml")
 Part = Callable[[Path], Awaitable[Mapping[str, float]]]
-PARTS: Mapping[str, Part] = {
-    "streams": bench.streams,
-    "model": bench.model,
-    "exact": answers.exact,
-    "worker": losses.worker,
-    "router": losses.router,
-    "broker": losses.broker,
-    "trace": traces.trace,
+GROUPS: Mapping[str, Mapping[str, Part]] = {
+    "claims": {
+        "streams": bench.streams,
+        "model": bench.model,
+        "exact": answers.exact,
+        "worker": losses.worker,
+        "router": losses.router,
+        "broker": losses.broker,
+        "trace": traces.trace,
+    },
+    "lifecycle": {
+        "storm": lifecycle.storm,
+        "kills": lifecycle.kills,
+        "model-storm": lifecycle.model_storm,
+        "rolling": lifecycle.rolling,
+        "soak": lifecycle.soak,
+    },
 }
-"""Each gives its measures by name, and is given a folder that is its own."""
+"""Each part gives its measures by name, and is given a folder that is its own."""
+PARTS: Mapping[str, Part] = {name: part for group in GROUPS.values() for name, part in group.items()}
 BUSY = 0.5
 """Load average above which a figure says as much about the neighbours as about the mesh."""
 _MEETS = {"at most": operator.le, "at least": operator.ge, "exactly": operator.eq}
@@ -112,9 +123,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--group", choices=[*GROUPS], default="claims", help="default: claims")
     parser.add_argument("--part", action="append", choices=[*PARTS], help="only this one; may be repeated")
-    chosen = parser.parse_args().part
-    sys.exit(0 if asyncio.run(prove(chosen or [*PARTS])) else 1)
+    given = parser.parse_args()
+    met = asyncio.run(prove(given.part or [*GROUPS[given.group]]))
+    if not given.part and given.group == "claims":
+        print("make prove-lifecycle measures what happens to requests when processes die.")
+    sys.exit(0 if met else 1)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ each run is a new draw, as a sampling engine's is. Bytes in a prompt command it:
 
     0x00   the batch fails before its first token
     0x01   the batch fails after a few steps
+    0x02   the process ends after a few steps, as by a fault of the engine
     0x04   this entry ends by itself within some tens of tokens; without it only `max_new` ends one
 
 Otherwise it keeps the rules of the real engine, those of mixed prompt lengths too.
@@ -13,6 +14,7 @@ Otherwise it keeps the rules of the real engine, those of mixed prompt lengths t
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import zlib
@@ -23,9 +25,11 @@ from headrace.contract.values import Sampling
 from headrace.models.fake import FakeTiming
 from headrace.worker.engine import OnToken, check_prompts
 
-FAIL_AT_ONCE, FAIL_LATER, END_SOON = 0x00, 0x01, 0x04
+FAIL_AT_ONCE, FAIL_LATER, CRASH, END_SOON = 0x00, 0x01, 0x02, 0x04
 FAILING_STEP = 4
-"""The step in which FAIL_LATER strikes."""
+"""The step in which FAIL_LATER and CRASH strike."""
+CRASH_EXIT = 86
+"""The exit code of CRASH."""
 
 _FIRST_BYTE, _SECOND_BYTE = 0xC3, 0xA9
 _LETTERS: tuple[int, ...] = (*b"etaoinshrdlcumwfgypbvk      ", _FIRST_BYTE)
@@ -53,6 +57,7 @@ class FakeEngine:
             for index, prompt in enumerate(prompts)
         ]
         failing = any(FAIL_LATER in prompt for prompt in prompts)
+        crashing = any(CRASH in prompt for prompt in prompts)
         prefill_s = self._timing.prefill_s_per_token * (shortest - 1) * len(prompts)
         due = time.perf_counter() + prefill_s
         for step in range(max_new):
@@ -61,6 +66,8 @@ class FakeEngine:
             due += self._timing.step_s + self._timing.step_s_per_entry * len(entries)
             # Sleeping also lets other threads run, as the real engine does between two callbacks.
             time.sleep(max(0.0, due - time.perf_counter()))
+            if crashing and step == FAILING_STEP:
+                os._exit(CRASH_EXIT)
             if failing and step == FAILING_STEP:
                 raise RuntimeError("the fake engine was told to fail")
             entries = [entry for entry in entries if entry.starts_at > step or not entry.make(step, on_token)]

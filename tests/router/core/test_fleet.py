@@ -9,12 +9,12 @@ from headrace.router.core.fleet import Fleet, RunningBatch
 M, N, MN = frozenset("m"), frozenset("n"), frozenset("mn")
 
 
-def batch(number: int = 1) -> RunningBatch:
-    return RunningBatch(batch=number, model="m", started_s=0.0, size=1, assignments=(number,))
+def batch(number: int = 1, *, apart: bool = False) -> RunningBatch:
+    return RunningBatch(batch=number, model="m", started_s=0.0, size=1, assignments=(number,), apart=apart)
 
 
-def picked(fleet: Fleet, model: str = "m") -> tuple[str, int] | None:
-    found = fleet.pick(model)
+def picked(fleet: Fleet, model: str = "m", *, apart: bool = False) -> tuple[str, int] | None:
+    found = fleet.pick(model, apart=apart)
     return None if found is None else (found[0].name, found[1])
 
 
@@ -53,6 +53,20 @@ def test_an_occupied_lane_is_not_free_until_its_batch_ends() -> None:
     assert fleet.free("w", 0, 7) == batch(7)
     assert fleet.free_lanes("m") == 3
     assert fleet.free("w", 0, 7) is None, "it has ended once"
+
+
+def test_a_worker_runs_one_batch_that_is_apart() -> None:
+    """Another waits for another worker, whatever lanes are free; what is not apart does not mind."""
+    fleet = a_fleet()
+    fleet.join("u", lanes=3, max_batch=1, models=M)
+    fleet.occupy("w", 0, batch(1, apart=True))
+    fleet.occupy("v", 0, batch(2))
+    assert picked(fleet, apart=True) == ("u", 0)
+    fleet.occupy("u", 0, batch(3, apart=True))
+    assert picked(fleet, apart=True) is None
+    assert picked(fleet) == ("u", 1)
+    fleet.free("w", 0, 1)
+    assert picked(fleet, apart=True) == ("w", 0)
 
 
 def test_a_lane_is_never_booked_twice() -> None:

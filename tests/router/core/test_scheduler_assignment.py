@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from headrace.contract.values import GREEDY, Priority, Sampling
-from headrace.router.core.commands import Assignment, Start
-from headrace.router.core.events import BatchEnded, RequestArrived, WorkerDraining
+from headrace.router.core.commands import Assignment, Command, Settle, Start
+from headrace.router.core.events import BatchEnded, RequestArrived, WorkerDraining, WorkerLost
 from tests.router.core.dialogue import Dialogue, batches, ended, failed, groups, joined, request, who
 
 
@@ -150,6 +150,26 @@ def test_a_request_with_two_losses_runs_alone() -> None:
     assert who(pair) == ["a", "b"], "older equals leave it out"
     mesh.tell(request("z", arrived_s=2.0))
     assert groups(mesh.end(pair)) == [["suspect"]], "it leaves younger equals out"
+
+
+def test_those_that_flee_together_with_what_kills_workers_are_not_given_up_with_it() -> None:
+    """After some losses each waits for a worker that runs no other of its like."""
+    mesh = Dialogue(joined("w0", lanes=8))
+    mesh.tell(*(request(name, arrived_s=float(at)) for at, name in enumerate(["poison", "a", "b"])))
+
+    def comes_back(life: int) -> list[Command]:
+        return mesh.tell(WorkerLost(worker=f"w{life - 1}"), joined(f"w{life}", lanes=8))
+
+    assert groups(comes_back(1)) == [["poison"], ["a"], ["b"]]
+    assert groups(comes_back(2)) == [["poison"], ["a"], ["b"]]
+    assert groups(comes_back(3)) == [["poison"]]
+    assert groups(mesh.tell(request("fresh", arrived_s=9.0))) == [["fresh"]], "it does not mind"
+    assert groups(comes_back(4)) == [["poison"], ["fresh"]]
+    commands = comes_back(5)
+    assert [end.request_id for end in commands if isinstance(end, Settle)] == ["poison"]
+    first, fresh = batches(commands)
+    assert (who(first), who(fresh)) == (["a"], ["fresh"])
+    assert groups(mesh.end(first)) == [["b"]]
 
 
 def test_a_word_about_another_batch_frees_no_lane() -> None:

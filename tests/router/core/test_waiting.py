@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from headrace.contract.values import GREEDY, Priority, Sampling
+from headrace.router.core.grouping import goes_apart
 from headrace.router.core.held import Held
 from headrace.router.core.order import rank
 from headrace.router.core.waiting import WaitingList, batch_key
@@ -50,10 +51,12 @@ class WaitingMachine(RuleBasedStateMachine):
     def it_is_the_sorted_list(self) -> None:
         assert len(self.waiting) == len(self.model)
         assert sorted(self.waiting, key=rank) == self.model
-        assert set(self.waiting.models()) == {request.model for request in self.model}
+        firsts: dict[tuple[str, bool], Held] = {}
+        for request in self.model:
+            firsts.setdefault((request.model, goes_apart(request)), request)
+        assert dict(self.waiting.heads()) == firsts
         for model in "mn":
             of_model = [request for request in self.model if request.model == model]
-            assert self.waiting.head(model) is (of_model[0] if of_model else None)
             assert self.waiting.count(model) == tuple(
                 sum(request.priority is priority for request in of_model) for priority in Priority
             )
@@ -74,10 +77,9 @@ TestWaitingList = WaitingMachine.TestCase
 def test_nothing_waits_for_an_unknown_model() -> None:
     """Nor is it kept as one that was asked for."""
     waiting = WaitingList()
-    assert waiting.head("m") is None
     assert waiting.count("m") == (0, 0, 0, 0)
     assert list(waiting.compatible(held())) == []
-    assert waiting.models() == []
+    assert waiting.heads() == []
 
 
 @settings(derandomize=True)
@@ -89,4 +91,4 @@ def test_an_emptied_list_is_as_a_new_one(requests: list[Held]) -> None:
         waiting.add(request)
     for request in requests:
         waiting.remove(request)
-    assert (len(waiting), list(waiting), waiting.models(), waiting._by_key) == (0, [], [], {})
+    assert (len(waiting), list(waiting), waiting.heads(), waiting._by_key) == (0, [], [], {})

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from headrace.contract.values import OutcomeKind
 from headrace.router.core import commands as cmd
 from headrace.router.core import events as ev
+from headrace.router.core.grouping import LOSSES_BEFORE_APART
 from headrace.router.core.scheduler import Scheduler, SchedulerSettings
 
-SETTINGS = SchedulerSettings(max_held=20, lookahead=2, max_attempts=3, remembered_cancels=3)
+SETTINGS = SchedulerSettings(max_held=20, lookahead=2, max_attempts=4, remembered_cancels=3)
 
 
 @dataclass
@@ -19,6 +20,7 @@ class Lane:
     start: cmd.Start
     live: dict[int, int] = field(default_factory=dict)
     """Assignments that have not ended, with the index of the next token."""
+    apart: bool = False
 
 
 @dataclass
@@ -28,6 +30,10 @@ class Hands:
     joined: ev.WorkerJoined
     lanes: list[Lane | None]
     draining: bool = False
+
+    @property
+    def has_apart(self) -> bool:
+        return any(lane is not None and lane.apart for lane in self.lanes)
 
     def serves(self, model: str) -> bool:
         return model in self.joined.models and not self.draining
@@ -126,8 +132,9 @@ class World:
         self.batches.add(start.batch)
         group = [self.held[assignment.request_id] for assignment in start.assignments]
         self._goes_first(group)
+        assert not (_apart(group[0]) and hands.has_apart), "those that may kill it are not together"
         self._may_decode_together(start, group)
-        lane = hands.lanes[start.lane] = Lane(start)
+        lane = hands.lanes[start.lane] = Lane(start, apart=_apart(group[0]))
         for assignment, known in zip(start.assignments, group, strict=True):
             assert known.state == "waiting"
             assert known.made < known.arrived.max_tokens, "there is something left to make"
@@ -143,7 +150,11 @@ class World:
         free = [hands for hands in self.workers.values() if None in hands.lanes]
         for known in self.held.values():
             if known.state == "waiting" and _place(known) < head:
-                assert not any(hands.serves(known.arrived.model) for hands in free)
+                assert not any(
+                    hands.serves(known.arrived.model)
+                    for hands in free
+                    if not (_apart(known) and hands.has_apart)
+                )
 
     def _may_decode_together(self, start: cmd.Start, group: list[Known]) -> None:
         keys = {
@@ -216,6 +227,10 @@ class World:
             assert min(deadlines) > self.now
             assert self.timer is not None
             assert self.timer <= min(deadlines), "the shell is told when to wake it"
+
+
+def _apart(known: Known) -> bool:
+    return known.losses >= LOSSES_BEFORE_APART
 
 
 def _place(known: Known) -> tuple[int, float, str]:

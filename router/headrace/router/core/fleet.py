@@ -15,6 +15,8 @@ class RunningBatch:
     started_s: float
     size: int
     assignments: tuple[int, ...]
+    apart: bool = False
+    """Whether its worker takes no other of which this is so beside it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +35,10 @@ class Worker:
     @property
     def free_lanes(self) -> int:
         return 0 if self.draining else self.lanes.count(None)
+
+    @property
+    def has_apart(self) -> bool:
+        return any(batch is not None and batch.apart for batch in self.lanes)
 
 
 @dataclass(slots=True)
@@ -106,10 +112,13 @@ class Fleet:
             room = self._rooms[model] = sum(len(w.lanes) * w.max_batch for w in self.serving(model))
         return room
 
-    def pick(self, model: str) -> tuple[Worker, int] | None:
-        """The free lane to use next: on the worker with the largest share of its lanes free, the earliest to join."""
+    def pick(self, model: str, *, apart: bool = False) -> tuple[Worker, int] | None:
+        """The free lane to use next: on the worker with the largest share of its lanes free, the earliest to join.
+
+        `apart`: only on one that runs no batch that is apart.
+        """
         best = max(
-            (w for w in self._idle.values() if model in w.models),
+            (w for w in self._idle.values() if model in w.models and not (apart and w.has_apart)),
             key=lambda w: (w.free_lanes / len(w.lanes), -w.number),
             default=None,
         )

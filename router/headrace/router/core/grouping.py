@@ -17,6 +17,12 @@ from headrace.router.core.held import Held
 LOSSES_BEFORE_ALONE = 2
 """After so many lost attempts a request runs alone: if it is what kills workers, it takes nobody along."""
 
+LOSSES_BEFORE_APART = 3
+"""After so many it also waits for a worker that runs no other of its like. A worker's end takes along whatever it ran:
+without this, those that fled from one worker to the next together with the one that kills workers would be given up
+together with it.
+"""
+
 
 def form_group(head: Held, compatible: Sequence[Held], *, free_lanes: int, max_batch: int) -> list[Held]:
     """`head` and those that go with it. `compatible` are the requests of its batch key in order, so that `head`, which
@@ -32,3 +38,8 @@ def goes_alone(held: Held) -> bool:
     """Whether it shares a batch with nobody."""
     # A prompt of one token makes the engine return the other entries' prompts as their output.
     return held.context <= 1 or held.losses >= LOSSES_BEFORE_ALONE
+
+
+def goes_apart(held: Held) -> bool:
+    """Whether it shares a worker with no other of which this is so."""
+    return held.losses >= LOSSES_BEFORE_APART

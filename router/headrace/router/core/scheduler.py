@@ -12,7 +12,7 @@ from headrace.router.core.commands import Command, Deliver, Pull, Start, WakeAt
 from headrace.router.core.demand import Demand
 from headrace.router.core.estimate import Estimate
 from headrace.router.core.fleet import Fleet, RunningBatch, Worker
-from headrace.router.core.grouping import form_group
+from headrace.router.core.grouping import form_group, goes_apart
 from headrace.router.core.held import Held
 from headrace.router.core.lives import Lives
 from headrace.router.core.order import rank
@@ -202,11 +202,10 @@ class Scheduler:
     def _pick(self) -> tuple[Held, Worker, int] | None:
         """The first in order among the waiting requests that a free lane can take, and that lane."""
         best: tuple[Held, Worker, int] | None = None
-        for model in self._lives.waiting.models():
-            head = self._lives.waiting.head(model)
-            if head is None or (best is not None and rank(best[0]) < rank(head)):
+        for (model, apart), head in self._lives.waiting.heads():
+            if best is not None and rank(best[0]) < rank(head):
                 continue
-            if (free := self._fleet.pick(model)) is not None:
+            if (free := self._fleet.pick(model, apart=apart)) is not None:
                 best = (head, *free)
         return best
 
@@ -219,6 +218,7 @@ class Scheduler:
             started_s=now,
             size=len(group),
             assignments=tuple(assignment.number for assignment in assignments),
+            apart=goes_apart(group[0]),
         )
         self._fleet.occupy(worker.name, lane, running)
         return Start(

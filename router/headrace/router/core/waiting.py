@@ -8,19 +8,25 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from headrace.contract.values import Priority, Sampling
-from headrace.router.core.grouping import goes_alone
+from headrace.router.core.grouping import goes_alone, goes_apart
 from headrace.router.core.held import Held
 from headrace.router.core.order import Rank, rank
 
 _K = TypeVar("_K")
 
-BatchKey = tuple[str, Priority, Sampling, int, bool]
-"""Model, class, sampling, context, alone: requests of one key have equal lengths and can decode in lockstep, unless
-they are to run alone."""
+Line = tuple[str, bool]
+"""Model, apart: requests of one line wait for the same lanes."""
+BatchKey = tuple[str, Priority, Sampling, int, bool, bool]
+"""Model, class, sampling, context, alone, apart: requests of one key have equal lengths and can decode in lockstep,
+unless they are to run alone."""
+
+
+def _line_of(held: Held) -> Line:
+    return (held.model, goes_apart(held))
 
 
 def batch_key(held: Held) -> BatchKey:
-    return (held.model, held.priority, held.sampling, held.context, goes_alone(held))
+    return (held.model, held.priority, held.sampling, held.context, goes_alone(held), goes_apart(held))
 
 
 @dataclass(slots=True)
@@ -45,12 +51,12 @@ class _Line:
 class WaitingList:
     """Held requests that no lane has, sorted by rank.
 
-    Invariant: each is in the line of its model and in that of its batch key, under the rank and key that it had when
-    it was added; neither changes while it waits. No line is empty.
+    Invariant: each is in its line and in that of its batch key, under the rank and keys that it had when it was added;
+    none changes while it waits. No line is empty.
     """
 
     def __init__(self) -> None:
-        self._by_model: dict[str, _Line] = {}
+        self._by_line: dict[Line, _Line] = {}
         self._by_key: dict[BatchKey, _Line] = {}
         self._counts: dict[str, list[int]] = {}
         self._size = 0
@@ -59,34 +65,29 @@ class WaitingList:
         return self._size
 
     def __iter__(self) -> Iterator[Held]:
-        for line in self._by_model.values():
+        for line in self._by_line.values():
             yield from line.held
 
     def __repr__(self) -> str:
-        return f"WaitingList({ {model: len(line.held) for model, line in self._by_model.items()} })"
+        return f"WaitingList({ {line: len(those.held) for line, those in self._by_line.items()} })"
 
     def add(self, held: Held) -> None:
         at = rank(held)
-        self._by_model.setdefault(held.model, _Line()).add(at, held)
+        self._by_line.setdefault(_line_of(held), _Line()).add(at, held)
         self._by_key.setdefault(batch_key(held), _Line()).add(at, held)
         self._counts.setdefault(held.model, [0] * len(Priority))[held.priority] += 1
         self._size += 1
 
     def remove(self, held: Held) -> None:
         at = rank(held)
-        _remove(self._by_model, held.model, at, held)
+        _remove(self._by_line, _line_of(held), at, held)
         _remove(self._by_key, batch_key(held), at, held)
         self._counts[held.model][held.priority] -= 1
         self._size -= 1
 
-    def head(self, model: str) -> Held | None:
-        """The request of `model` that goes first."""
-        line = self._by_model.get(model)
-        return line.held[0] if line is not None else None
-
-    def models(self) -> list[str]:
-        """Models that have waiting requests."""
-        return list(self._by_model)
+    def heads(self) -> list[tuple[Line, Held]]:
+        """The lines, and who goes first in each."""
+        return [(line, those.held[0]) for line, those in self._by_line.items()]
 
     def compatible(self, held: Held) -> Sequence[Held]:
         """The waiting requests of the same batch key, `held` included, in order: good until the next change."""
