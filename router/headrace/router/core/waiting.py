@@ -88,6 +88,11 @@ class WaitingList:
         """Models that have waiting requests."""
         return list(self._by_model)
 
+    def of(self, model: str) -> list[Held]:
+        """The waiting requests of `model`, in order."""
+        line = self._by_model.get(model)
+        return list(line.held) if line is not None else []
+
     def compatible(self, held: Held) -> Sequence[Held]:
         """The waiting requests of the same batch key, `held` included, in order: good until the next change."""
         line = self._by_key.get(batch_key(held))
