@@ -17,16 +17,18 @@ from headrace.router.cancels import Cancels
 from headrace.router.catalogue import Catalogue
 from headrace.router.clock import Clock
 from headrace.router.conductor import Conductor
-from headrace.router.core.events import DrainBegan, DrainEnded
+from headrace.router.core.events import DrainBegan, DrainEnded, PeersServe
 from headrace.router.core.scheduler import Scheduler, SchedulerSettings
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
 from headrace.router.intake import Intake
 from headrace.router.leases import extend_leases
 from headrace.router.ledger import Ledger
-from headrace.router.members import stay_member
+from headrace.router.members import Membership
 from headrace.router.models import RouterModels
 from headrace.router.outcomes import Outcomes
+from headrace.router.ownership import Ownership
+from headrace.router.peers import Peers
 from headrace.router.queues import Queues
 from headrace.router.service import SERVICE, RouterService
 from headrace.router.spans import RouterSpans
@@ -43,8 +45,9 @@ from headrace.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
 log = structlog.get_logger(__name__)
 
 LAST_WORDS_S = 2.0
-"""How long the end of a drain waits for the last outcomes and releases to reach the broker; what does not is
-delivered again, and answered then."""
+"""How long the end of a drain waits for the last outcomes and releases to reach the broker, and then for the routers
+that get what was released to ask for its tokens. What does not come in time is delivered again, and begins from what
+the gateways have."""
 
 
 async def run(settings: Settings, shutdown: Shutdown) -> None:
@@ -63,6 +66,17 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
                 await router.run(shutdown, health)
         finally:
             await connecting.__aexit__(None, None, None)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancels them until they have ended: what Python 3.11's `wait_for` waits for can come in the very moment of a
+    cancellation, and that is lost then.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=0.1)
 
 
 class Router:
@@ -97,7 +111,7 @@ class Router:
         tell = self._conductor.tell
         models = RouterModels(ModelStore(settings.models))
         self._gateways = Gateways(router_id)
-        self._gateways.on_held(self._conductor.catch_up)
+        self._gateways.on_told(self._conductor.catch_up, self._conductor.follow_no_more)
         self._workers = Workers(
             router_id, timeout_s=own.worker_timeout_s, versions=models.versions, tell=tell
         )
@@ -109,6 +123,17 @@ class Router:
             spans=spans,
             max_wait_s=own.result_retry_max_wait_s,
         )
+        self._membership = Membership(router_id, served=self._conductor.served)
+        self._peers = Peers(connection, router_id, ttl_s=settings.nats.member_ttl_s, act=self._peers_changed)
+        self._ownership = Ownership(
+            connection,
+            router_id=router_id,
+            ledger=self._ledger,
+            wait_s=own.claim_wait_s,
+            max_kept=own.max_held,
+            others=self._peers.others,
+            taken=self._conductor.taken,
+        )
         self._intake = Intake(
             models=models,
             limits=settings.limits.limits(),
@@ -116,9 +141,12 @@ class Router:
             gateways=self._gateways,
             delivery=self._delivery,
             outcomes=outcomes,
+            ownership=self._ownership,
             spans=spans,
             clock=clock,
             threads=threads,
+            recall_wait_s=own.recall_wait_s,
+            max_deliveries=own.max_deliveries,
             tell=tell,
         )
         self._queues = Queues(
@@ -130,7 +158,13 @@ class Router:
             receive=self._receive,
         )
         self._conductor.connect(
-            queues=self._queues, workers=self._workers, delivery=self._delivery, outcomes=outcomes
+            queues=self._queues,
+            workers=self._workers,
+            gateways=self._gateways,
+            delivery=self._delivery,
+            outcomes=outcomes,
+            ownership=self._ownership,
+            on_fleet=self._membership.fleet_changed,
         )
         self._cancels = Cancels(connection, ledger=self._ledger, conductor=self._conductor)
         self._catalogue = Catalogue(
@@ -154,6 +188,8 @@ class Router:
         own = self._settings.router
         await self._catalogue.look()
         await self._cancels.listen()
+        await self._ownership.listen()
+        await self._peers.listen()
         members = await self._connection.jetstream().key_value(MEMBERS_BUCKET)
         async with self._server, asyncio.TaskGroup() as group:
             address = own.advertise or self._server.address
@@ -162,7 +198,8 @@ class Router:
                 ("delivery", self._delivery.run()),
                 ("catalogue", self._catalogue.run()),
                 ("leases", extend_leases(self._connection, self._ledger, own.ack_wait_s)),
-                ("members", stay_member(members, self._router_id, address, self._settings.nats.member_ttl_s)),
+                ("members", self._membership.stay(members, address, self._settings.nats.member_ttl_s)),
+                ("peers", self._peers.run()),
                 ("broker", self._watch_broker(health)),
             )
             running = [group.create_task(part, name=name) for name, part in parts]
@@ -170,8 +207,7 @@ class Router:
             log.info("router.ready", router=self._router_id, address=address)
             await shutdown.requested()
             await self._drain(own.drain_grace_s)
-            for task in running:
-                task.cancel()
+            await _end(running)
 
     async def _watch_broker(self, health: NatsHealth) -> None:
         """Pulls anew after each reconnection; ends the router where the broker refused it for good."""
@@ -187,14 +223,22 @@ class Router:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _peers_changed(self) -> None:
+        self._conductor.tell(PeersServe(models=self._peers.models()))
+        self._workers.peers(self._peers.living())
+
     async def _drain(self, grace_s: float) -> None:
         """Takes nothing new, gives back what waits, lets what runs end within its grace, gives back the rest."""
         log.info("router.draining", held=len(self._ledger))
+        self._membership.leave()
         self._workers.leave()
+        await self._queues.stop()
         self._conductor.tell(DrainBegan())
         if not await self._ledger.empty_within(grace_s):
             self._conductor.tell(DrainEnded())
         if not await self._ledger.empty_within(LAST_WORDS_S):
             log.warning("router.left_unsettled", held=len(self._ledger))
+        elif not await self._ownership.claimed_within(LAST_WORDS_S):
+            log.info("router.left_unclaimed")
         self._conductor.abandon()
         self._gateways.leave()

@@ -17,6 +17,7 @@ from itertools import count
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
@@ -39,6 +40,9 @@ LOOK_EVERY_S = 5.0
 """How often the stream is asked for its queues, for what announcements missed while the connection was away."""
 RETRY_AFTER_S = 1.0
 """The wait after a pull that the broker refused, so that a missing stream makes no busy loop."""
+
+STOP_WAIT_S = 1.0
+"""How long the broker gets to confirm that the pulls are ended: as long as it may take to answer anything."""
 
 
 @dataclass(slots=True)
@@ -85,6 +89,7 @@ class Queues:
         self._open: dict[str, tuple[_Known, float]] = {}
         """By inbox: the queue, and when the broker ends the pull. In that order, so the oldest stands first."""
         self._inbox = connection.new_inbox()
+        self._arrivals: Subscription | None = None
         self._full = False
 
     def backlog(self, subject: str) -> int:
@@ -108,7 +113,7 @@ class Queues:
 
     async def run(self) -> None:
         """Pulls until cancelled."""
-        inbox = await self._connection.subscribe(f"{self._inbox}.>", cb=self._on_message)
+        inbox = self._arrivals = await self._connection.subscribe(f"{self._inbox}.>", cb=self._on_message)
         seen = await self._connection.subscribe(SEEN_WILDCARD, cb=self._on_seen)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -118,6 +123,15 @@ class Queues:
             with suppress(NatsError, OSError):  # a connection that is gone has no subscriptions
                 await seen.unsubscribe()
                 await inbox.unsubscribe()
+
+    async def stop(self) -> None:
+        """Ends all open pulls; what the broker had sent by then has arrived when this returns. Else what a router that
+        leaves gives back would come straight back to it.
+        """
+        if self._arrivals is not None:
+            with suppress(NatsError, TimeoutError, OSError):  # then the connection ends them
+                async with asyncio.timeout(STOP_WAIT_S):
+                    await self._arrivals.drain()  # type: ignore[no-untyped-call]
 
     async def _on_seen(self, message: Msg) -> None:
         known = self._see(subject_of_seen(message.subject))
