@@ -259,6 +259,7 @@ CLAIM_REPLIES = st.just(Running()) | st.builds(
     resumptions=UINT32,
     queue_s=st.none() | SECONDS,
     first_token_s=st.none() | SECONDS,
+    releases=UINT32,
 )
 LOADS = st.builds(
     ModelLoad,

@@ -289,16 +289,20 @@ async def test_what_breaks_a_limit_is_refused_with_the_numbers(
 
 
 async def test_an_id_used_twice_leaves_the_first_alone(mesh: Mesh) -> None:
-    """The second message becomes a dead letter; the first is answered."""
+    """The second message, which asks for something else, becomes a dead letter, and its consumer is told."""
     router = await mesh.start_router("r-1")
     letters = await mesh.nats.subscribe("hr.v1.dead.>")
+    events = await mesh.nats.subscribe("second")
     request = a_request()
     async with worker(router.address, mesh.model) as hands:
         body = {"prompt": "one", "id": request.id}
         await mesh.publish_json("hr.v1.req.fake.normal.default", body)
         batch = await hands.batch()
-        await mesh.publish_json("hr.v1.req.fake.normal.default", body)
+        other = {"prompt": "two", "id": request.id, "reply_to": "second"}
+        await mesh.publish_json("hr.v1.req.fake.normal.default", other)
         assert b"DUPLICATE_REQUEST" in (await letters.next_msg(5)).data
+        told = json.loads((await events.next_msg(5)).data)["finished"]
+        assert (told["kind"], told["error"]["code"]) == ("OUTCOME_KIND_REJECTED", "DUPLICATE_REQUEST")
         await hands.finish(batch)
         assert (await mesh.result(request)).kind is OutcomeKind.COMPLETED
 

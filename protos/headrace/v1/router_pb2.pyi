@@ -771,12 +771,15 @@ class HandOver(_message.Message):
     RESUMPTIONS_FIELD_NUMBER: _builtins.int
     QUEUE_TIME_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_TIME_FIELD_NUMBER: _builtins.int
+    RELEASES_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
     """Assignments so far."""
     losses: _builtins.int
     """Those of them that were lost or failed."""
     resumptions: _builtins.int
     """How often the output went on from the tokens so far."""
+    releases: _builtins.int
+    """How often it was given back in this way, this time included: those deliveries count as no failures."""
     @_builtins.property
     def output(self) -> _common_pb2.TokenChunk:
         """The output so far, from index 0."""
@@ -798,10 +801,11 @@ class HandOver(_message.Message):
         resumptions: _builtins.int = ...,
         queue_time: _duration_pb2.Duration | None = ...,
         first_token_time: _duration_pb2.Duration | None = ...,
+        releases: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_token_time", b"first_token_time", "output", b"output", "queue_time", b"queue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "first_token_time", b"first_token_time", "losses", b"losses", "output", b"output", "queue_time", b"queue_time", "resumptions", b"resumptions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "first_token_time", b"first_token_time", "losses", b"losses", "output", b"output", "queue_time", b"queue_time", "releases", b"releases", "resumptions", b"resumptions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

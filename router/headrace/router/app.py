@@ -16,16 +16,18 @@ from headrace.router.cancels import Cancels
 from headrace.router.catalogue import Catalogue
 from headrace.router.clock import Clock
 from headrace.router.conductor import Conductor
-from headrace.router.core.events import DrainBegan, DrainEnded
+from headrace.router.core.events import DrainBegan, DrainEnded, PeersServe
 from headrace.router.core.scheduler import Scheduler, SchedulerSettings
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
 from headrace.router.intake import Intake
 from headrace.router.leases import extend_leases
 from headrace.router.ledger import Ledger
-from headrace.router.members import stay_member
+from headrace.router.members import Membership
 from headrace.router.models import RouterModels
 from headrace.router.outcomes import Outcomes
+from headrace.router.ownership import Ownership
+from headrace.router.peers import Peers
 from headrace.router.queues import Queues
 from headrace.router.service import SERVICE, RouterService
 from headrace.router.spans import RouterSpans
@@ -43,8 +45,9 @@ from headrace.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
 log = structlog.get_logger(__name__)
 
 LAST_WORDS_S = 2.0
-"""How long the end of a drain waits for the last outcomes and releases to reach the broker; what does not is
-delivered again, and answered then."""
+"""How long the end of a drain waits for the last outcomes and releases to reach the broker, and then for the routers
+that get what was released to ask for its tokens. What does not come in time is delivered again, and begins from what
+the gateways have."""
 
 
 async def run(settings: Settings, shutdown: Shutdown) -> None:
@@ -65,6 +68,17 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
                 await router.run(shutdown)
         finally:
             await connecting.__aexit__(None, None, None)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancels them until they have ended: what Python 3.11's `wait_for` waits for can come in the very moment of a
+    cancellation, and that is lost then.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=0.1)
 
 
 class Router:
@@ -103,7 +117,7 @@ class Router:
         tell = self._conductor.tell
         models = RouterModels(ModelStore(settings.models))
         self._gateways = Gateways(router_id)
-        self._gateways.on_held(self._conductor.catch_up)
+        self._gateways.on_told(self._conductor.catch_up, self._conductor.follow_no_more)
         self._workers = Workers(
             router_id, timeout_s=own.worker_timeout_s, versions=models.versions, tell=tell
         )
@@ -117,6 +131,23 @@ class Router:
             missed=keeper.missed,
             max_wait_s=own.result_retry_max_wait_s,
         )
+        self._membership = Membership(
+            router_id,
+            served=self._conductor.served,
+            ttl_s=settings.nats.member_ttl_s,
+            health=health,
+            missed=keeper.missed,
+        )
+        self._peers = Peers(connection, router_id, ttl_s=settings.nats.member_ttl_s, act=self._peers_changed)
+        self._ownership = Ownership(
+            connection,
+            router_id=router_id,
+            ledger=self._ledger,
+            wait_s=own.claim_wait_s,
+            max_kept=own.max_held,
+            others=self._peers.others,
+            taken=self._conductor.taken,
+        )
         self._intake = Intake(
             models=models,
             limits=settings.limits.limits(),
@@ -124,9 +155,12 @@ class Router:
             gateways=self._gateways,
             delivery=self._delivery,
             outcomes=outcomes,
+            ownership=self._ownership,
             spans=spans,
             clock=clock,
             threads=threads,
+            recall_wait_s=own.recall_wait_s,
+            max_deliveries=own.max_deliveries,
             tell=tell,
         )
         self._queues = Queues(
@@ -141,7 +175,13 @@ class Router:
             missed=keeper.missed,
         )
         self._conductor.connect(
-            queues=self._queues, workers=self._workers, delivery=self._delivery, outcomes=outcomes
+            queues=self._queues,
+            workers=self._workers,
+            gateways=self._gateways,
+            delivery=self._delivery,
+            outcomes=outcomes,
+            ownership=self._ownership,
+            on_fleet=self._membership.fleet_changed,
         )
         self._cancels = Cancels(connection, ledger=self._ledger, conductor=self._conductor)
         self._catalogue = Catalogue(
@@ -165,6 +205,8 @@ class Router:
         own = self._settings.router
         await self._catalogue.look()
         await self._cancels.listen()
+        await self._ownership.listen()
+        await self._peers.listen()
         async with self._server, asyncio.TaskGroup() as group:
             address = own.advertise or self._server.address
             parts = (
@@ -172,7 +214,8 @@ class Router:
                 ("delivery", self._delivery.run()),
                 ("catalogue", self._catalogue.run()),
                 ("leases", extend_leases(self._connection, self._ledger, own.ack_wait_s)),
-                ("members", self._stay_member(address)),
+                ("members", self._membership.stay(self._connection.jetstream(), address)),
+                ("peers", self._peers.run()),
                 ("layout", self._keeper.run()),
                 ("broker", self._watch_broker()),
             )
@@ -180,18 +223,7 @@ class Router:
             log.info("router.ready", router=self._router_id, address=address)
             await shutdown.requested()
             await self._drain(own.drain_grace_s)
-            for task in running:
-                task.cancel()
-
-    async def _stay_member(self, address: str) -> None:
-        await stay_member(
-            self._connection.jetstream(),
-            self._router_id,
-            address,
-            ttl_s=self._settings.nats.member_ttl_s,
-            health=self._health,
-            missed=self._keeper.missed,
-        )
+            await _end(running)
 
     async def _watch_broker(self) -> None:
         """Tells how the broker is; pulls anew on each new connection; ends the router where it was refused for good."""
@@ -210,14 +242,22 @@ class Router:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _peers_changed(self) -> None:
+        self._conductor.tell(PeersServe(models=self._peers.models()))
+        self._workers.peers(self._peers.living())
+
     async def _drain(self, grace_s: float) -> None:
         """Takes nothing new, gives back what waits, lets what runs end within its grace, gives back the rest."""
         log.info("router.draining", held=len(self._ledger))
+        self._membership.leave()
         self._workers.leave()
+        await self._queues.stop()
         self._conductor.tell(DrainBegan())
         if not await self._ledger.empty_within(grace_s):
             self._conductor.tell(DrainEnded())
         if not await self._ledger.empty_within(LAST_WORDS_S):
             log.warning("router.left_unsettled", held=len(self._ledger))
+        elif not await self._ownership.claimed_within(LAST_WORDS_S):
+            log.info("router.left_unclaimed")
         self._conductor.abandon()
         self._gateways.leave()

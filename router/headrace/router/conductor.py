@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, assert_never
 
 import structlog
 
+from headrace.contract.deliver import HeldStream
 from headrace.contract.values import Outcome
 from headrace.contract.work import BatchEntry, StartBatch
 from headrace.router.clock import Clock
 from headrace.router.core import commands as cmd
-from headrace.router.core.events import Event, Settled, Woke
+from headrace.router.core.events import (
+    DrainBegan,
+    Event,
+    RequestTaken,
+    Settled,
+    Woke,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLost,
+)
 from headrace.router.core.scheduler import Load, Scheduler
 from headrace.router.delivery import Delivery
-from headrace.router.gateways import GatewayLink
-from headrace.router.ledger import Ledger, Record
-from headrace.router.outcomes import Outcomes, rest_of
+from headrace.router.gateway_link import GatewayLink
+from headrace.router.gateways import Gateways
+from headrace.router.ledger import Hold, Ledger, Record
+from headrace.router.outcomes import Outcomes
+from headrace.router.ownership import Ownership
 from headrace.router.queues import Queues
 from headrace.router.spans import RouterSpans
 from headrace.router.workers import Workers
@@ -43,13 +55,29 @@ class Conductor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._spans = spans
         self._timer: asyncio.TimerHandle | None = None
+        self._on_fleet: Callable[[], None] = lambda: None
 
-    def connect(self, *, queues: Queues, workers: Workers, delivery: Delivery, outcomes: Outcomes) -> None:
-        """Gives it its hands. They were made with `tell`, so they could not come first."""
+    def connect(
+        self,
+        *,
+        queues: Queues,
+        workers: Workers,
+        gateways: Gateways,
+        delivery: Delivery,
+        outcomes: Outcomes,
+        ownership: Ownership,
+        on_fleet: Callable[[], None],
+    ) -> None:
+        """Gives it its hands. They were made with `tell`, so they could not come first. `on_fleet` is called where
+        what this router serves may have changed.
+        """
         self._queues = queues
         self._workers = workers
+        self._gateways = gateways
         self._delivery = delivery
         self._outcomes = outcomes
+        self._ownership = ownership
+        self._on_fleet = on_fleet
 
     def load(self, model: str) -> Load:
         return self._scheduler.load(model)
@@ -58,6 +86,17 @@ class Conductor:
         """Something happened: does, in order, what follows from it."""
         for command in self._scheduler.handle(event, self._clock.now()):
             self._do(command)
+        if isinstance(event, WorkerJoined | WorkerDraining | WorkerLost | DrainBegan):
+            self._on_fleet()
+
+    def served(self) -> frozenset[str]:
+        """The models that this router has lanes for."""
+        return self._scheduler.served()
+
+    def taken(self, record: Record) -> None:
+        """Another router goes on with a request that is held here."""
+        record.hold = Hold.TAKEN  # intake, if it still has it, sees that
+        self.tell(RequestTaken(request_id=record.id))
 
     def _do(self, command: cmd.Command) -> None:
         match command:
@@ -78,8 +117,13 @@ class Conductor:
                 log.warning(
                     "request.requeued", request_id=request_id, reason=reason, tokens=len(record.tokens)
                 )
-            case cmd.Release(request_id=request_id):
-                self._spawn(self._release(self._ledger[request_id]), f"release {request_id}")
+            case cmd.Release(request_id=request_id, losses=losses):
+                record = self._ledger[request_id]
+                record.hold = Hold.RELEASED
+                self._ownership.keep(record, losses)
+                self._spawn(self._release(record), f"release {request_id}")
+            case cmd.LetGo(request_id=request_id):
+                self._outcomes.let_go(self._ledger[request_id], "another router has it")
             case cmd.Pull(queue=queue, count=count):
                 self._queues.pull(queue, count)
             case cmd.WakeAt(at_s=at_s):
@@ -93,6 +137,7 @@ class Conductor:
         for assignment in command.assignments:
             record = self._ledger[assignment.request_id]
             record.attempts = assignment.attempt
+            record.resumptions += bool(record.tokens)
             if record.assigned_s is None:
                 record.assigned_s = now_s
             self._spans.scheduled(
@@ -136,15 +181,30 @@ class Conductor:
             failure=command.failure,
             text="".join(record.text),
             token_ids=tuple(record.tokens),
+            text_lengths=tuple(record.text_lengths),
         )
         self._spawn(self._settled(record, outcome, dead=command.dead), f"settle {record.id}")
 
     async def _settled(self, record: Record, outcome: Outcome, *, dead: bool) -> None:
-        await self._outcomes.settle(record, outcome, dead=dead)
-        self.tell(Settled(request_id=record.id))
+        await self._finish(record, self._outcomes.settle(record, outcome, dead=dead))
 
     async def _release(self, record: Record) -> None:
+        await self._finish(record, self._give_back(record))
+
+    async def _give_back(self, record: Record) -> None:
+        # First the tokens, then the message: whoever gets that goes on after them.
+        await self._delivery.hand_on(record)
         await self._outcomes.release(record)
+
+    async def _finish(self, record: Record, work: Coroutine[Any, Any, None]) -> None:
+        """Does the last thing to a request. Where that fails by a fault of ours, the request is let go, and the broker
+        delivers it again.
+        """
+        try:
+            await work
+        except Exception as error:
+            log.error("request.not_settled", request_id=record.id, kind=type(error).__name__, exc_info=error)
+            self._outcomes.let_go(record, "it could not be settled")
         self.tell(Settled(request_id=record.id))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -156,7 +216,6 @@ class Conductor:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # The message stays unacknowledged: the broker delivers it again.
             log.error(
                 "conductor.task_failed", task=task.get_name(), kind=type(error).__name__, exc_info=error
             )
@@ -173,22 +232,31 @@ class Conductor:
 
     # A gateway told what its clients hold.
 
-    def catch_up(self, link: GatewayLink) -> None:
+    def catch_up(self, link: GatewayLink, request_ids: tuple[str, ...]) -> None:
         """Sends a gateway what its clients miss: of running requests the rest so far, of ended ones the end."""
-        for had in list(link.held.values()):
-            record = self._ledger.get(had.request_id)
-            if record is not None and not record.prepared:
-                continue  # intake asks for it when it has the prompt
-            if record is not None and record.request.gateway == link.gateway_id:
-                del link.held[had.request_id]
-                link.catch_up(record.id, record.after(len(had.token_ids), len(had.text)))
-        if link.held:
-            self._spawn(self._answer_from_results(link), f"catch up {link.gateway_id}")
+        elsewhere = []
+        for request_id in request_ids:
+            had = link.held.get(request_id)
+            if had is None:
+                continue
+            record = self._ledger.find(had.tenant, request_id)
+            if record is None:
+                elsewhere.append(had)
+            elif record.prepared:  # else intake comes to it when it has the prompt
+                record.followers.add(link.gateway_id)
+                link.bring_in_step(record)
+        if elsewhere:
+            self._spawn(self._answer_from_results(link, elsewhere), f"catch up {link.gateway_id}")
 
-    async def _answer_from_results(self, link: GatewayLink) -> None:
+    def follow_no_more(self, gateway_id: str, request_ids: tuple[str, ...]) -> None:
+        """No client of the gateway waits for these."""
+        for request_id in request_ids:
+            if (record := self._ledger.get(request_id)) is not None:
+                record.followers.discard(gateway_id)
+
+    async def _answer_from_results(self, link: GatewayLink, streams: list[HeldStream]) -> None:
         """The requests that nobody runs here may have ended while the gateway was away."""
-        for had in list(link.held.values()):
-            outcome = await self._outcomes.find(had.tenant, had.request_id)
-            if outcome is not None and link.held.pop(had.request_id, None) is not None:
-                link.catch_up(had.request_id, rest_of(outcome, had))
-                link.finished(had.request_id, outcome)
+        for had in streams:
+            durable = await self._outcomes.find(had.tenant, had.request_id)
+            if durable is not None and had.request_id in link.held:
+                link.finished(durable.outcome, durable.outcome.output)

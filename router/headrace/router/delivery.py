@@ -1,13 +1,15 @@
-"""Where the tokens go: to the gateway that holds the client, or to the producer's subject on NATS."""
+"""Where the tokens go: to the gateways that hold clients, and to the producer's subject on NATS."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from headrace.contract.deliver import Delivery as Deliverable
 from headrace.contract.queue_wire import encode_token_event
 from headrace.contract.subjects import CONTENT_TYPE_JSON, CONTENT_TYPE_PROTOBUF, HEADER_CONTENT_TYPE
 from headrace.contract.values import Outcome, TokenChunk
@@ -20,14 +22,23 @@ from headrace.runtime.propagation import inject
 
 log = structlog.get_logger(__name__)
 
+MAX_SUBJECTS = 16
+"""Reply subjects of one request, where several messages asked for the same; further ones have the durable outcome."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Address:
     """Where the events of a request are published."""
 
+    request_id: str
     subject: str
     as_json: bool
     headers: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """In the outbox. A subject holds no space."""
+        return f"{self.request_id} {self.subject}"
 
 
 class Delivery:
@@ -40,53 +51,111 @@ class Delivery:
         self._health = health
         self._gateways = gateways
         self._outbox = Outbox()
-        self._addresses: dict[str, _Address] = {}
-        """Of the requests that have something in the outbox, or will."""
+        self._addresses: dict[str, list[_Address]] = {}
+        """By request, of those whose events go to NATS, from the first event to the end: at most MAX_SUBJECTS each."""
+        self._by_key: dict[str, _Address] = {}
+        self._publishing = asyncio.Lock()
+        """Held while what was taken from the outbox is on its way."""
 
     def tokens(self, record: Record, chunk: TokenChunk) -> None:
-        """Sends the next tokens of a request."""
-        if record.request.gateway:
-            self._gateways.tokens(record.request.gateway, record.id, chunk)
-        else:
-            self._address(record)
-            self._outbox.tokens(record.id, chunk)
+        """Sends the next tokens of a request, which `record` has by now."""
+        self._gateways.tokens(record, chunk)
+        for address in self._addresses_of(record):
+            self._outbox.tokens(address.key, chunk)
 
     def finished(self, record: Record, outcome: Outcome) -> None:
         """Sends the end of a request, after its tokens."""
-        if record.request.gateway:
-            self._gateways.finished(record.request.gateway, record.id, outcome)
-        else:
-            self._address(record)
-            self._outbox.finished(record.id, outcome)
+        self._gateways.finished(record, outcome)
+        for address in self._addresses_of(record):
+            self._outbox.finished(address.key, outcome)
+        self._addresses.pop(record.id, None)
 
-    def _address(self, record: Record) -> None:
+    def also(self, record: Record, again: Record) -> None:
+        """A second message asks for the same request: its consumer gets the same events, from index 0 on."""
+        if again.request.gateway:
+            record.followers.add(again.request.gateway)
+            self._gateways.bring_in_step(record)
+            return
+        addresses = self._addresses_of(record)
+        address = _address_of(again)
+        if address.key in self._by_key or len(addresses) >= MAX_SUBJECTS:
+            return
+        self._addresses.setdefault(record.id, []).append(address)
+        self._by_key[address.key] = address
+        if (output := record.output) is not None:
+            self._outbox.tokens(address.key, output)
+
+    def refused(self, record: Record, outcome: Outcome) -> None:
+        """Tells the consumer of a message, and nobody else who waits for its id, how that message ended."""
+        if record.request.gateway:
+            self._gateways.refused(record.request.gateway, outcome)
+        else:
+            address = _address_of(record)
+            if address.key not in self._by_key:
+                self._by_key[address.key] = address
+                self._outbox.finished(address.key, outcome)
+
+    async def hand_on(self, record: Record) -> None:
+        """Publishes what waits of a request: the next events of it will be another router's."""
+        self._gateways.hand_on(record)
+        async with self._publishing:
+            for address in self._addresses.pop(record.id, ()):
+                if (delivery := self._outbox.forget(address.key)) is not None:
+                    await self._send(delivery)
+                self._by_key.pop(address.key, None)
+
+    def forget(self, record: Record) -> None:
+        """Sends nothing more of a request: it is another router's, which begins anew."""
+        self._gateways.forget(record)
+        for address in self._addresses.pop(record.id, ()):
+            self._outbox.forget(address.key)
+            self._by_key.pop(address.key, None)
+
+    def _addresses_of(self, record: Record) -> list[_Address]:
         if record.id not in self._addresses:
-            kind = CONTENT_TYPE_JSON if record.as_json else CONTENT_TYPE_PROTOBUF
-            headers = {HEADER_CONTENT_TYPE: kind}
-            inject(record.trace, headers)
-            self._addresses[record.id] = _Address(record.request.reply_to, record.as_json, headers)
+            if record.request.gateway:
+                return []
+            address = _address_of(record)
+            self._addresses[record.id] = [address]
+            self._by_key[address.key] = address
+        return self._addresses[record.id]
 
     async def run(self) -> None:
         """Publishes to NATS until cancelled. While the broker is away, tokens are joined in the outbox."""
         while True:
             await self._health.wait_connected()
-            deliveries, _ = await self._outbox.take()
-            for delivery in deliveries:
-                address = self._addresses[delivery.request_id]
-                if delivery.tokens is not None:
-                    await self._publish(address, delivery.request_id, delivery.tokens)
-                if delivery.finished is not None:
-                    await self._publish(address, delivery.request_id, delivery.finished)
-                    del self._addresses[delivery.request_id]
+            sending = await self._outbox.take()
+            async with self._publishing:
+                for delivery in sending.deliveries:
+                    await self._send(delivery)
 
-    async def _publish(self, address: _Address, request_id: str, event: TokenChunk | Outcome) -> None:
-        body = encode_token_event(request_id, event, as_json=address.as_json)
+    async def _send(self, delivery: Deliverable) -> None:
+        address = self._by_key.get(delivery.request_id)
+        if address is None:
+            return  # forgotten since it was taken
+        if delivery.tokens is not None:
+            await self._publish(address, delivery.tokens)
+        if delivery.finished is not None:
+            await self._publish(address, delivery.finished)
+            self._by_key.pop(address.key, None)
+
+    async def _publish(self, address: _Address, event: TokenChunk | Outcome) -> None:
+        body = encode_token_event(address.request_id, event, as_json=address.as_json)
         if message_size(body, address.headers) > self._connection.max_payload:
             # It would cost the connection. Tokens are that many only where they waited long for a broker.
-            log.warning("tokens.not_published", request_id=request_id, problem="too large for a message")
+            log.warning(
+                "tokens.not_published", request_id=address.request_id, problem="too large for a message"
+            )
             return
         try:
             await self._connection.publish(address.subject, body, headers=address.headers)
         except (NatsError, OSError) as error:
             # The consumer sees the gap by the index, and has the durable outcome.
-            log.warning("tokens.not_published", request_id=request_id, problem=type(error).__name__)
+            log.warning("tokens.not_published", request_id=address.request_id, problem=type(error).__name__)
+
+
+def _address_of(record: Record) -> _Address:
+    kind = CONTENT_TYPE_JSON if record.as_json else CONTENT_TYPE_PROTOBUF
+    headers = {HEADER_CONTENT_TYPE: kind}
+    inject(record.trace, headers)
+    return _Address(record.id, record.request.reply_to, record.as_json, headers)

@@ -1,55 +1,19 @@
-"""The gateways' `Deliver` streams: who holds which client, and what waits to be sent to it."""
+"""The gateways' `Deliver` streams: who holds which client, and what is sent to whom."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 
 from headrace.contract.deliver import DeliveryMessage, GatewayMessage, HeldStream, ModelLoad
 from headrace.contract.errors import MalformedMessage
 from headrace.contract.values import Outcome, TokenChunk
-from headrace.router.outbox import Outbox
+from headrace.router.gateway_link import GatewayLink
+from headrace.router.ledger import Record
 
 log = structlog.get_logger(__name__)
-
-MAX_HELD = 100_000
-"""Streams that one gateway may say it holds; more is no gateway of ours."""
-
-
-@dataclass(slots=True, eq=False)
-class GatewayLink:
-    """One gateway's open stream.
-
-    Invariant: `in_step` are the requests whose deliveries on this stream have had no gap, so that the next chunk
-    follows what the gateway has. `held` are those that it told of and nobody took over here yet.
-    """
-
-    gateway_id: str
-    held: dict[str, HeldStream] = field(default_factory=dict)
-    in_step: set[str] = field(default_factory=set)
-    outbox: Outbox = field(default_factory=Outbox)
-
-    def tokens(self, request_id: str, chunk: TokenChunk) -> None:
-        """Sends tokens, if they follow what the gateway has; else it is still to say what that is."""
-        if chunk.first_index == 0:
-            self.in_step.add(request_id)
-        if request_id in self.in_step:
-            self.outbox.tokens(request_id, chunk)
-
-    def catch_up(self, request_id: str, missed: TokenChunk | None) -> None:
-        """Sends what the gateway misses of a request; from now on it is in step."""
-        self.in_step.add(request_id)
-        if missed is not None:
-            self.outbox.tokens(request_id, missed)
-
-    def finished(self, request_id: str, outcome: Outcome) -> None:
-        """Sends the end. A gateway that was not in step finds the rest in the durable outcome."""
-        self.in_step.discard(request_id)
-        self.held.pop(request_id, None)
-        self.outbox.finished(request_id, outcome)
 
 
 class Gateways:
@@ -58,32 +22,95 @@ class Gateways:
     def __init__(self, router_id: str) -> None:
         self._router_id = router_id
         self._links: dict[str, GatewayLink] = {}
+        self._joined: dict[str, asyncio.Future[None]] = {}
+        """For those who wait for a gateway to join."""
         self._catalogue: tuple[ModelLoad, ...] = ()
-        self._on_held: Callable[[GatewayLink], None] = lambda link: None
+        self._on_held: Callable[[GatewayLink, tuple[str, ...]], None] = lambda link, request_ids: None
+        self._on_left: Callable[[str, tuple[str, ...]], None] = lambda gateway_id, request_ids: None
         self._leaving = False
 
     def __len__(self) -> int:
         return len(self._links)
 
-    def on_held(self, act: Callable[[GatewayLink], None]) -> None:
-        """`act` is called with a link whose gateway has just told what its clients hold."""
-        self._on_held = act
+    def on_told(
+        self,
+        held: Callable[[GatewayLink, tuple[str, ...]], None],
+        left: Callable[[str, tuple[str, ...]], None],
+    ) -> None:
+        """`held` is called with the requests that a gateway told of, `left` with those that nobody waits for there."""
+        self._on_held, self._on_left = held, left
 
-    def take_held(self, gateway_id: str, request_id: str) -> HeldStream | None:
-        """What the gateway's client has of a request that is taken over here, if the gateway told."""
+    # One request's readers.
+
+    def holders(self, record: Record) -> set[str]:
+        """The gateways that told of a client of this request."""
+        return {gateway_id for gateway_id in self._links if self.held(gateway_id, record) is not None}
+
+    def held(self, gateway_id: str, record: Record) -> HeldStream | None:
+        """What a gateway told of a client of this request."""
         link = self._links.get(gateway_id)
-        held = None if link is None else link.held.pop(request_id, None)
-        if link is not None and held is not None:
-            link.in_step.add(request_id)
-        return held
+        held = None if link is None else link.held.get(record.id)
+        return held if held is not None and held.tenant == record.tenant else None
 
-    def tokens(self, gateway_id: str, request_id: str, chunk: TokenChunk) -> None:
-        if (link := self._links.get(gateway_id)) is not None:
-            link.tokens(request_id, chunk)
+    async def recall(self, gateway_id: str, record: Record) -> HeldStream | None:
+        """What the clients of a gateway have of a request; None where none waits. Waits for the gateway to join, and
+        for its answer, until it is cancelled.
+        """
+        while True:
+            link = self._links.get(gateway_id)
+            if link is None:
+                await self._join_of(gateway_id)
+                continue
+            try:
+                return await link.recall(record.id, record.tenant)
+            except ConnectionResetError:
+                continue
 
-    def finished(self, gateway_id: str, request_id: str, outcome: Outcome) -> None:
+    async def _join_of(self, gateway_id: str) -> None:
+        joined = self._joined.get(gateway_id)
+        if joined is None:
+            joined = self._joined[gateway_id] = asyncio.get_running_loop().create_future()
+        await asyncio.shield(joined)
+
+    def begin(self, record: Record) -> None:
+        """A request starts that no client has anything of, as far as its gateways did not tell."""
+        for gateway_id in record.followers:
+            if (link := self._links.get(gateway_id)) is not None:
+                link.begin(record.id)
+
+    def bring_in_step(self, record: Record) -> None:
+        """Sends its followers what they miss of a request."""
+        for gateway_id in record.followers:
+            if (link := self._links.get(gateway_id)) is not None:
+                link.bring_in_step(record)
+
+    def tokens(self, record: Record, chunk: TokenChunk) -> None:
+        for gateway_id in record.followers:
+            if (link := self._links.get(gateway_id)) is not None:
+                link.tokens(record, chunk)
+
+    def finished(self, record: Record, outcome: Outcome) -> None:
+        """Sends the end to whoever follows the request or told of it."""
+        for gateway_id in record.followers | self.holders(record):
+            if (link := self._links.get(gateway_id)) is not None:
+                link.finished(outcome, outcome.output)
+
+    def refused(self, gateway_id: str, outcome: Outcome) -> None:
+        """Tells one gateway that what it asked for under a request's id is refused."""
         if (link := self._links.get(gateway_id)) is not None:
-            link.finished(request_id, outcome)
+            link.outbox.finished(outcome.request_id, outcome)
+
+    def hand_on(self, record: Record) -> None:
+        """The next tokens of a request come from another router: what waits here is still sent."""
+        for link in self._links.values():
+            link.in_step.discard(record.id)
+
+    def forget(self, record: Record) -> None:
+        """Sends nothing more of a request: it is another router's."""
+        for link in self._links.values():
+            link.forget(record.id)
+
+    # All of them.
 
     def catalogue(self, models: tuple[ModelLoad, ...]) -> None:
         """Tells every gateway, where it changed."""
@@ -101,34 +128,50 @@ class Gateways:
     async def serve(self, messages: AsyncIterator[GatewayMessage]) -> AsyncIterator[DeliveryMessage]:
         """The messages for one gateway, until it goes or this router does. Raises MalformedMessage."""
         first = await anext(messages, None)
-        join = None if first is None else first.join
-        if join is None or not join.gateway_id:
+        if first is None or first.join is None or not first.join.gateway_id:
             raise MalformedMessage("GatewayMessage.join", "must come first, with a gateway_id")
-        link = self._links[join.gateway_id] = GatewayLink(join.gateway_id)  # replaces one that it gave up
-        link.outbox.catalogue(self._catalogue)
-        self._told(link, join.held)
-        log.info("gateway.joined", gateway=join.gateway_id, held=len(link.held))
-        reader = asyncio.create_task(self._read(link, messages), name=f"gateway {join.gateway_id}: read")
+        link = self._join(first.join.gateway_id)
+        self._told(link, first)
+        log.info("gateway.joined", gateway=link.gateway_id, held=len(link.held))
+        reader = asyncio.create_task(self._read(link, messages), name=f"gateway {link.gateway_id}: read")
         try:
             yield DeliveryMessage(welcome=self._router_id)
             while not self._leaving:
-                deliveries, catalogue = await link.outbox.take()
-                yield DeliveryMessage(deliveries=deliveries, catalogue=catalogue, draining=self._leaving)
+                sending = await link.outbox.take()
+                yield DeliveryMessage(
+                    deliveries=sending.deliveries,
+                    catalogue=sending.catalogue,
+                    recall=sending.recall,
+                    draining=self._leaving,
+                )
         finally:
             reader.cancel()
-            if self._links.get(join.gateway_id) is link:
-                del self._links[join.gateway_id]
-            log.info("gateway.left", gateway=join.gateway_id)
+            self._part(link)
+
+    def _join(self, gateway_id: str) -> GatewayLink:
+        if (old := self._links.get(gateway_id)) is not None:
+            self._part(old)  # it gave that one up
+        link = self._links[gateway_id] = GatewayLink(gateway_id)
+        link.outbox.catalogue(self._catalogue)
+        if (joined := self._joined.pop(gateway_id, None)) is not None and not joined.done():
+            joined.set_result(None)
+        return link
+
+    def _part(self, link: GatewayLink) -> None:
+        link.broken()
+        if self._links.get(link.gateway_id) is link:
+            del self._links[link.gateway_id]
+            log.info("gateway.left", gateway=link.gateway_id)
 
     async def _read(self, link: GatewayLink, messages: AsyncIterator[GatewayMessage]) -> None:
-        """Later joins tell of more streams: the rest of a long list, or those that lost another router."""
+        """Later messages tell of more streams: the rest of a long list, new ones, those that lost another router."""
         async for message in messages:
-            if message.join is not None:
-                self._told(link, message.join.held)
+            self._told(link, message)
 
-    def _told(self, link: GatewayLink, held: Iterable[HeldStream]) -> None:
-        for stream in held:
-            if stream.request_id not in link.in_step and len(link.held) < MAX_HELD:
-                link.held[stream.request_id] = stream
-        if link.held:
-            self._on_held(link)
+    def _told(self, link: GatewayLink, message: GatewayMessage) -> None:
+        if message.join is not None and message.join.held:
+            link.told(message.join.held)
+            self._on_held(link, tuple(stream.request_id for stream in message.join.held))
+        if message.left:
+            link.left(message.left)
+            self._on_left(link.gateway_id, message.left)

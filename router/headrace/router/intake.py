@@ -1,4 +1,4 @@
-"""From a pulled message to a held request: parse, check, render, tokenise. What cannot be held is refused here."""
+"""From a pulled message to a held request: parse, claim, check, tokenise. What cannot be held is refused here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from dataclasses import replace
 import structlog
 from nats.aio.msg import Msg
 
-from headrace.contract.errors import DuplicateRequest, HeadraceError, InvalidRequest, UnknownModel
+from headrace.contract.claims import HandOver, Running
+from headrace.contract.errors import DuplicateRequest, HeadraceError, TooManyAttempts, UnknownModel
 from headrace.contract.ids import check_request_id, derived_request_id, is_request_id
 from headrace.contract.queue_wire import decode_request
 from headrace.contract.requests import Limits, Request, check_request
@@ -24,14 +25,15 @@ from headrace.contract.subjects import (
     parse_queue,
     token_subject,
 )
-from headrace.contract.values import Failure, Outcome, OutcomeKind
 from headrace.router.clock import Clock
 from headrace.router.core.events import RequestArrived, RequestRefused
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
-from headrace.router.ledger import Ledger, Record
+from headrace.router.ledger import Hold, Ledger, Record
 from headrace.router.models import RouterModels
-from headrace.router.outcomes import Outcomes, rest_of
+from headrace.router.outcomes import Outcomes, refusal
+from headrace.router.ownership import Ownership
+from headrace.router.recall import recall
 from headrace.router.spans import RouterSpans
 from headrace.runtime.propagation import extract
 
@@ -50,9 +52,12 @@ class Intake:
         gateways: Gateways,
         delivery: Delivery,
         outcomes: Outcomes,
+        ownership: Ownership,
         spans: RouterSpans,
         clock: Clock,
         threads: Executor,
+        recall_wait_s: float,
+        max_deliveries: int,
         tell: Callable[[RequestArrived | RequestRefused], None],
     ) -> None:
         self._models = models
@@ -61,9 +66,12 @@ class Intake:
         self._gateways = gateways
         self._delivery = delivery
         self._outcomes = outcomes
+        self._ownership = ownership
         self._spans = spans
         self._clock = clock
         self._threads = threads
+        self._recall_wait_s = recall_wait_s
+        self._max_deliveries = max_deliveries
         self._tell = tell
 
     async def take(self, message: Msg) -> None:
@@ -83,20 +91,49 @@ class Intake:
         self._ledger.add(record)
         self._spans.begin(record, extract(message.headers), consumer_name(message.subject))
         try:
-            if await self._answered(record):
-                self._tell(RequestRefused(queue=message.subject))
-                return
-            await self._prepare(record)
+            ours = await self._take(record)
         except HeadraceError as error:
-            self._tell(RequestRefused(queue=message.subject))
             await self._refuse(record, error)
-            return
         except Exception as error:  # a fault of ours in one request must not end the others
             log.error("request.intake_failed", request_id=record.id, kind=type(error).__name__)
-            self._tell(RequestRefused(queue=message.subject))
             await self._refuse(record, HeadraceError("the router could not read the request"))
-            return
-        self._hold(record)
+        else:
+            if ours:
+                self._hold(record)
+            else:
+                self._tell(RequestRefused(queue=message.subject))
+
+    async def _take(self, record: Record) -> bool:
+        """Whether the request is to be held here, and then it is prepared. Raises InvalidRequest, TooManyAttempts."""
+        if await self._answered(record):
+            return False
+        again = record.message.metadata.num_delivered > 1
+        if again:
+            if not await self._claimed(record):
+                return False
+            if record.deliveries > self._max_deliveries:
+                raise TooManyAttempts(record.deliveries, "no router that it was delivered to has ended it")
+            await recall(record, self._gateways, self._recall_wait_s)
+        await self._prepare(record)
+        if record.hold is not Hold.OWNED:  # somebody took it meanwhile: this router stood still
+            self._outcomes.let_go(record, "another router has it")
+            return False
+        return True
+
+    async def _claimed(self, record: Record) -> bool:
+        """Whether this router may go on with a request that was delivered again; fills in what is known of it."""
+        match await self._ownership.claim(record):
+            case Running():
+                self._outcomes.let_go(record, "another router has it")
+                return False
+            case HandOver() as handed:
+                record.take_over(handed)
+                log.info("request.taken_over", request_id=record.id, tokens=record.next_index)
+            case None:
+                log.info("request.claimed", request_id=record.id)
+        if record.hold is Hold.CLAIMING:
+            record.hold = Hold.OWNED
+        return True
 
     def _checked(self, message: Msg) -> Record:
         """The record of a message. Raises a HeadraceError where there can be none, also where the fault is ours: such a
@@ -131,37 +168,50 @@ class Intake:
             sequence=metadata.sequence.stream,
             accepted_s=accepted_s,
             as_json=content_type.partition(";")[0].strip().lower() != CONTENT_TYPE_PROTOBUF,
+            hold=Hold.CLAIMING if metadata.num_delivered > 1 else Hold.OWNED,
+            followers={request.gateway} - {""},
             waiting_since_s=time.time(),
         )
 
     async def _again(self, held: Record, again: Record) -> None:
         """The id is held already: by this very message, delivered again, or by another that took the same id."""
+        self._tell(RequestRefused(queue=again.message.subject))
         if held.sequence == again.sequence:
             held.message = again.message
+        elif held.fingerprint == again.fingerprint:
+            log.info("request.asked_twice", request_id=held.id)
+            again.trace = held.trace
+            self._delivery.also(held, again)
+            await self._outcomes.acknowledge(again.message)
         else:
             log.warning("request.id_used_twice", request_id=held.id, queue=again.message.subject)
-            await self._outcomes.bury(again.message, DuplicateRequest(held.id))
-        self._tell(RequestRefused(queue=again.message.subject))
+            error = DuplicateRequest(held.id)
+            await self._outcomes.bury(again.message, error)
+            if (
+                not again.request.gateway
+            ):  # a gateway compares them itself, and may have the first one's client
+                self._delivery.refused(again, refusal(again, error))
 
     async def _answered(self, record: Record) -> bool:
-        """Whether it has an outcome already: of a router that was lost, or of an earlier request with its id.
+        """Whether its id has an outcome already: its own, from a router that was lost or from an earlier message that
+        asked for the same, or another request's.
 
         A gateway has looked, so its requests are looked up only where they are delivered again.
         """
         first = record.message.metadata.num_delivered <= 1
         if first and (record.request.gateway or not record.chosen_id):
             return False
-        earlier = await self._outcomes.find(record.request.tenant, record.id)
+        earlier = await self._outcomes.find(record.tenant, record.id)
         if earlier is None:
             return False
-        had = self._gateways.take_held(record.request.gateway, record.id)
-        if had is not None and (rest := rest_of(earlier, had)) is not None:
-            self._delivery.tokens(record, rest)
-        await self._outcomes.answer(record, earlier)
+        if earlier.answers(record):
+            await self._outcomes.answer(record, earlier.outcome)
+        else:
+            await self._outcomes.refuse_duplicate(record)
         return True
 
     async def _prepare(self, record: Record) -> None:
-        """Fills in the prompt and what an earlier router delivered of the output. Raises InvalidRequest."""
+        """Fills in the prompt. Raises InvalidRequest."""
         request = record.request
         check_request(request, self._limits, time.time())
         model = self._models.get(request.model)
@@ -170,12 +220,13 @@ class Intake:
         loop = asyncio.get_running_loop()
         record.prompt = await loop.run_in_executor(self._threads, model.tokenise, request)
         record.max_tokens = model.check_length(len(record.prompt), request, self._limits.default_max_tokens)
-        if (had := self._gateways.take_held(request.gateway, request.id)) is not None:
-            record.tokens.extend(had.token_ids)
-            record.text.append(had.text)
 
     def _hold(self, record: Record) -> None:
         request = record.request
+        record.followers |= self._gateways.holders(record)
+        if record.message.metadata.num_delivered <= 1:
+            self._gateways.begin(record)
+        self._gateways.bring_in_step(record)
         self._tell(
             RequestArrived(
                 request_id=record.id,
@@ -186,23 +237,23 @@ class Intake:
                 sampling=request.sampling,
                 prompt_tokens=len(record.prompt),
                 max_tokens=record.max_tokens,
-                generated=len(record.tokens),
+                generated=record.next_index,
+                attempts=record.attempts,
+                losses=record.losses,
                 arrived_s=self._clock.of_unix(record.accepted_s),
                 deadline_s=None if request.deadline_s is None else self._clock.of_unix(request.deadline_s),
             )
         )
 
     async def _refuse(self, record: Record, error: HeadraceError) -> None:
-        kind = OutcomeKind.EXPIRED if error.code == "DEADLINE_PASSED" else OutcomeKind.REJECTED
-        field = error.field if isinstance(error, InvalidRequest) else ""
-        outcome = Outcome(
-            request_id=record.id,
-            kind=kind,
-            model=record.request.model,
-            usage=record.usage(time.time()),
-            failure=Failure(code=error.code, message=str(error), field=field),
-        )
-        await self._outcomes.settle(record, outcome)
+        self._tell(RequestRefused(queue=record.message.subject))
+        try:
+            await self._outcomes.settle(
+                record, refusal(record, error), dead=isinstance(error, TooManyAttempts)
+            )
+        except Exception as fault:  # ours, too
+            log.error("request.not_settled", request_id=record.id, kind=type(fault).__name__, exc_info=fault)
+            self._outcomes.let_go(record, "it could not be refused")
 
 
 def _chosen_id(request: Request, header: str) -> str:

@@ -11,7 +11,7 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from headrace.router.ledger import Ledger
+from headrace.router.ledger import Hold, Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +27,7 @@ async def extend_leases(connection: Client, ledger: Ledger, ack_wait_s: float) -
             continue  # what is said now would be sent too late; after a reconnection the broker may deliver again
         try:
             for record in ledger:
-                await record.message.in_progress()
+                if record.hold is not Hold.RELEASED:
+                    await record.message.in_progress()
         except (NatsError, OSError) as error:
             log.warning("leases.not_extended", problem=type(error).__name__)

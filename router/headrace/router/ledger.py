@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,8 +11,23 @@ from dataclasses import dataclass, field
 from nats.aio.msg import Msg
 from opentelemetry.trace import INVALID_SPAN, Span
 
+from headrace.contract.claims import HandOver
+from headrace.contract.fingerprint import fingerprint
 from headrace.contract.requests import Request
 from headrace.contract.values import NO_TRACE, Outcome, TokenChunk, TraceContext, Usage
+
+
+class Hold(enum.Enum):
+    """Whose a request is, as far as this router knows."""
+
+    CLAIMING = "claiming"
+    """The broker has delivered it again, and another router may be at work on it."""
+    OWNED = "owned"
+    """Ours: who asks is told so."""
+    RELEASED = "released"
+    """On its way back to its queue."""
+    TAKEN = "taken"
+    """Another router has said that it goes on with it."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -29,13 +45,26 @@ class Record:
     """Unix time at which the broker took it."""
     as_json: bool
     """Whether the producer speaks JSON: its events and its outcome do, too."""
+    hold: Hold = Hold.CLAIMING
+    followers: set[str] = field(default_factory=set)
+    """Gateways that get its tokens: the one that it names, and those that told of a client of theirs."""
     prompt: tuple[int, ...] = ()
     max_tokens: int = 0
     tokens: list[int] = field(default_factory=list)
     """The output so far."""
     text: list[str] = field(default_factory=list)
     """Its text, in pieces: joined once, at the end."""
+    text_lengths: list[int] = field(default_factory=list)
+    """Characters of the text that each token completed."""
     attempts: int = 0
+    losses: int = 0
+    """Attempts that an earlier router saw lost or failed."""
+    resumptions: int = 0
+    """Assignments that went on from tokens made before."""
+    releases: int = 0
+    """Deliveries of it that ended with a router giving it back."""
+    bounces: int = 0
+    """How often in a row it came straight back here when it was given back."""
     assigned_s: float | None = None
     """Unix time of the first assignment."""
     first_token_s: float | None = None
@@ -53,9 +82,23 @@ class Record:
         return self.request.id
 
     @property
+    def tenant(self) -> str:
+        return self.request.tenant
+
+    @property
     def prepared(self) -> bool:
         """Whether intake is through with it."""
         return self.max_tokens > 0
+
+    @property
+    def fingerprint(self) -> str:
+        """What it asks for."""
+        return fingerprint(self.request)
+
+    @property
+    def deliveries(self) -> int:
+        """How often the broker delivered it, without those deliveries that a router ended in order."""
+        return self.message.metadata.num_delivered - self.releases
 
     def when_settled(self) -> asyncio.Future[Outcome]:
         """Done when the outcome is durable; cancelled when the request goes back to its queue."""
@@ -63,23 +106,75 @@ class Record:
             self.settled = asyncio.get_running_loop().create_future()
         return self.settled
 
+    # The output.
+
+    @property
+    def next_index(self) -> int:
+        """Tokens made so far: the index of the next one."""
+        return len(self.tokens)
+
+    @property
+    def output(self) -> TokenChunk | None:
+        """All that was made, as one chunk; None where that is nothing."""
+        if not self.tokens:
+            return None
+        return TokenChunk(
+            first_index=0,
+            token_ids=tuple(self.tokens),
+            text="".join(self.text),
+            text_lengths=tuple(self.text_lengths),
+        )
+
+    def since(self, index: int) -> TokenChunk | None:
+        """What was made from token `index` on; None where that is nothing."""
+        output = self.output if index < self.next_index else None
+        return None if output is None else output.since(index)
+
     def keep(self, chunk: TokenChunk) -> None:
         """Adds the next tokens."""
         if self.first_token_s is None:
             self.first_token_s = time.time()
+        self._append(chunk)
+
+    def go_on_from(self, output: TokenChunk) -> None:
+        """Begins with what was made elsewhere, from index 0 on."""
+        self.tokens, self.text, self.text_lengths = [], [], []
+        self._append(output)
+
+    def _append(self, chunk: TokenChunk) -> None:
+        assert chunk.first_index == self.next_index, "no gap and no repeat"
         self.tokens.extend(chunk.token_ids)
+        self.text_lengths.extend(chunk.lengths)
         if chunk.text:
             self.text.append(chunk.text)
 
-    def after(self, index: int, text_length: int) -> TokenChunk | None:
-        """What was made from token `index` and character `text_length` on; None where that is nothing."""
-        if index >= len(self.tokens):
-            return None
-        return TokenChunk(
-            first_index=index,
-            token_ids=tuple(self.tokens[index:]),
-            text="".join(self.text)[text_length:],
+    # From router to router.
+
+    def take_over(self, handed: HandOver) -> None:
+        """Goes on from where another router gave it back."""
+        if handed.output is not None:
+            self.go_on_from(handed.output)
+        self.attempts, self.losses = handed.attempts, handed.losses
+        self.resumptions, self.releases = handed.resumptions, handed.releases
+        if handed.queue_s is not None:
+            self.assigned_s = self.accepted_s + handed.queue_s
+        if handed.first_token_s is not None:
+            self.first_token_s = self.accepted_s + handed.first_token_s
+
+    def hand_over(self, losses: int) -> HandOver:
+        """What the next router needs to go on; `losses` is the core's count."""
+        return HandOver(
+            output=self.output,
+            attempts=self.attempts,
+            losses=losses,
+            resumptions=self.resumptions,
+            queue_s=self._after_s(self.assigned_s),
+            first_token_s=self._after_s(self.first_token_s),
+            releases=self.releases + 1,
         )
+
+    def _after_s(self, unix_s: float | None) -> float | None:
+        return None if unix_s is None else max(0.0, unix_s - self.accepted_s)
 
     def usage(self, now_s: float) -> Usage:
         """What it has taken by the Unix time `now_s`."""
@@ -87,9 +182,10 @@ class Record:
             prompt_tokens=len(self.prompt),
             output_tokens=len(self.tokens),
             queue_s=max(0.0, (self.assigned_s or now_s) - self.accepted_s),
-            first_token_s=max(0.0, self.first_token_s - self.accepted_s) if self.first_token_s else 0.0,
+            first_token_s=self._after_s(self.first_token_s) or 0.0,
             total_s=max(0.0, now_s - self.accepted_s),
             attempts=self.attempts,
+            resumptions=self.resumptions,
         )
 
 
@@ -112,6 +208,11 @@ class Ledger:
 
     def get(self, request_id: str) -> Record | None:
         return self._records.get(request_id)
+
+    def find(self, tenant: str, request_id: str) -> Record | None:
+        """The record of a request, if that tenant's is held."""
+        record = self._records.get(request_id)
+        return record if record is not None and record.tenant == tenant else None
 
     def __getitem__(self, request_id: str) -> Record:
         return self._records[request_id]

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, replace
 
-from headrace.contract.deliver import Delivery, ModelLoad
+from headrace.contract.deliver import Delivery, ModelLoad, Recall
 from headrace.contract.values import Outcome, TokenChunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """All that waited."""
+
+    deliveries: tuple[Delivery, ...]
+    catalogue: tuple[ModelLoad, ...] | None
+    recall: tuple[Recall, ...]
 
 
 class Outbox:
     """Deliveries to one gateway, or to NATS; joined per request while the receiver is slow.
 
-    Bounded by what it is made of: at most one delivery per held request, whose tokens are at most its max_tokens.
-    A receiver that stalls therefore costs what its requests' outputs cost, and stalls nobody else.
+    Bounded by what it is made of: at most one delivery and one recall per held request, and the delivery's tokens are
+    at most the request's max_tokens. A receiver that stalls therefore costs what its requests' outputs cost, and
+    stalls nobody else.
     """
 
     def __init__(self) -> None:
         self._deliveries: dict[str, Delivery] = {}
         self._catalogue: tuple[ModelLoad, ...] | None = None
+        self._recall: dict[str, Recall] = {}
         self._ready = asyncio.Event()
 
     def __len__(self) -> int:
@@ -38,19 +50,34 @@ class Outbox:
         self._deliveries[request_id] = Delivery(request_id=request_id, tokens=tokens, finished=outcome)
         self._ready.set()
 
-    def forget(self, request_id: str) -> None:
-        """Drops what waits for a request."""
-        self._deliveries.pop(request_id, None)
+    def forget(self, request_id: str) -> Delivery | None:
+        """Drops what waits for a request; gives it, for who sends it out of turn."""
+        return self._deliveries.pop(request_id, None)
+
+    def forget_tokens(self, request_id: str) -> None:
+        """Drops the tokens that wait for a request: they are sent anew. Its end stays."""
+        waiting = self._deliveries.pop(request_id, None)
+        if waiting is not None and waiting.finished is not None:
+            self._deliveries[request_id] = replace(waiting, tokens=None)
 
     def catalogue(self, models: tuple[ModelLoad, ...]) -> None:
         """Replaces the catalogue that waits to be sent."""
         self._catalogue = models
         self._ready.set()
 
-    async def take(self) -> tuple[tuple[Delivery, ...], tuple[ModelLoad, ...] | None]:
+    def recall(self, recall: Recall) -> None:
+        """Adds a question."""
+        self._recall[recall.request_id] = recall
+        self._ready.set()
+
+    async def take(self) -> Sending:
         """Waits until something is there, then gives all of it."""
         await self._ready.wait()
         self._ready.clear()
-        deliveries, self._deliveries = tuple(self._deliveries.values()), {}
-        catalogue, self._catalogue = self._catalogue, None
-        return deliveries, catalogue
+        sending = Sending(
+            deliveries=tuple(self._deliveries.values()),
+            catalogue=self._catalogue,
+            recall=tuple(self._recall.values()),
+        )
+        self._deliveries, self._catalogue, self._recall = {}, None, {}
+        return sending

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 from nats.aio.client import Client
@@ -18,20 +18,27 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
-from headrace.contract.deliver import HeldStream
-from headrace.contract.errors import HeadraceError, MalformedMessage
+from headrace.contract.errors import (
+    DeadlinePassed,
+    DuplicateRequest,
+    HeadraceError,
+    InvalidRequest,
+    MalformedMessage,
+    TooManyAttempts,
+)
 from headrace.contract.queue_wire import DeadLetter, decode_result, encode_dead_letter, encode_result
 from headrace.contract.subjects import (
     CONTENT_TYPE_JSON,
     CONTENT_TYPE_PROTOBUF,
     HEADER_CONTENT_TYPE,
+    HEADER_FINGERPRINT,
     HEADER_REQUEST_ID,
     REQUESTS_STREAM,
     RESULTS_STREAM,
     dead_subject_of,
     result_subject,
 )
-from headrace.contract.values import Failure, Outcome, TokenChunk, TraceContext
+from headrace.contract.values import Failure, Outcome, OutcomeKind, TraceContext
 from headrace.router.delivery import Delivery
 from headrace.router.ledger import Ledger, Record
 from headrace.router.spans import RouterSpans
@@ -50,7 +57,22 @@ SHOWN_SUBJECT = 80
 """Characters of a subject that names no queue in a line of log: it may be thousands long."""
 READ_RETRY_S = (0.1, 2.0)
 """The first and the longest wait between attempts to read the outcome that is there already."""
+FIRST_DELAY_S, MAX_DELAY_S = 0.1, 10.0
+"""Delays of a request that keeps coming back: the first, doubled each time up to less than an open pull lasts."""
 MAX_LENGTH_FAILURE = "the output is larger than the broker takes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durable:
+    """An outcome that is stored."""
+
+    outcome: Outcome
+    fingerprint: str = ""
+    """What its request asked for; "" = not told, as where it was cancelled before anybody read it."""
+
+    def answers(self, record: Record) -> bool:
+        """Whether it is the outcome of this request, and not of another one with its id."""
+        return self.fingerprint in ("", record.fingerprint)
 
 
 class Outcomes:
@@ -82,7 +104,11 @@ class Outcomes:
         if dead and outcome.failure is not None:
             letter = _letter(record.message, outcome.failure, record.attempts, record.trace, record.id)
             await self._store_dead(letter, record.message.metadata.sequence.stream)
-        await self.answer(record, await self._store(record, outcome))
+        durable = await self._store(record, outcome)
+        if durable.answers(record):
+            await self.answer(record, durable.outcome)
+        else:
+            await self.refuse_duplicate(record)
 
     async def answer(self, record: Record, outcome: Outcome) -> None:
         """Tells the consumer of an outcome that is durable, and lets the request go."""
@@ -103,10 +129,34 @@ class Outcomes:
         )
 
     async def release(self, record: Record) -> None:
-        """Gives a request back to its queue, for another router."""
-        await _quietly(record.message.nak())
+        """Gives a request back to its queue, for another router. One that came straight back waits a little longer
+        each time: a pull that is still open here would only fetch it again.
+        """
+        delay_s = min(FIRST_DELAY_S * 2 ** (record.bounces - 1), MAX_DELAY_S) if record.bounces else None
+        await _quietly(record.message.nak(delay=delay_s))
         self._spans.release(record)
         self._ledger.remove(record.id, None)
+
+    async def acknowledge(self, message: Msg) -> None:
+        """Takes a message off its queue that asks for what another one gets."""
+        await _quietly(message.ack())
+
+    def let_go(self, record: Record, reason: str) -> None:
+        """Forgets a request, with no word to the broker: it is another router's, or is delivered again."""
+        self._delivery.forget(record)
+        self._spans.let_go(record, reason)
+        self._ledger.remove(record.id, None)
+
+    async def refuse_duplicate(self, record: Record) -> None:
+        """Keeps a request as a dead letter whose id has the outcome of another, and tells its consumer."""
+        error = DuplicateRequest(record.id)
+        await self.bury(record.message, error)
+        refused = refusal(record, error)
+        self._delivery.forget(record)
+        self._delivery.refused(record, refused)
+        self._spans.end(record, refused)
+        self._ledger.remove(record.id, refused)
+        log.info("request.id_used_before", request_id=record.id, queue=record.message.subject)
 
     async def bury(self, message: Msg, error: HeadraceError) -> None:
         """Keeps a message that nobody can answer as a dead letter, and takes it off its queue."""
@@ -131,7 +181,7 @@ class Outcomes:
         )
         await self._store_dead(letter, stray.sequence)
 
-    async def find(self, tenant: str, request_id: str) -> Outcome | None:
+    async def find(self, tenant: str, request_id: str) -> Durable | None:
         """The durable outcome of a request, if it can be found now."""
         try:
             return await self._read(tenant, request_id)
@@ -139,20 +189,25 @@ class Outcomes:
             # Not now: storing a second one will fail, and find it then.
             return None
 
-    async def _read(self, tenant: str, request_id: str) -> Outcome | None:
+    async def _read(self, tenant: str, request_id: str) -> Durable | None:
         """The durable outcome; None where there is none. Raises what the broker or the decoder raises."""
         try:
             found = await self._js.get_last_msg(RESULTS_STREAM, result_subject(tenant, request_id))
         except NotFoundError:
             return None
         headers = found.headers or {}
-        return decode_result(found.data or b"", headers.get(HEADER_CONTENT_TYPE, CONTENT_TYPE_JSON))
+        outcome = decode_result(found.data or b"", headers.get(HEADER_CONTENT_TYPE, CONTENT_TYPE_JSON))
+        return Durable(outcome=outcome, fingerprint=headers.get(HEADER_FINGERPRINT, ""))
 
-    async def _store(self, record: Record, outcome: Outcome) -> Outcome:
+    async def _store(self, record: Record, outcome: Outcome) -> Durable:
         """The outcome that is durable in the end: this one, or the one that was there before."""
         subject = result_subject(record.request.tenant, record.id)
         kind = CONTENT_TYPE_JSON if record.as_json else CONTENT_TYPE_PROTOBUF
-        headers = {HEADER_REQUEST_ID: record.id, HEADER_CONTENT_TYPE: kind}
+        headers = {
+            HEADER_REQUEST_ID: record.id,
+            HEADER_CONTENT_TYPE: kind,
+            HEADER_FINGERPRINT: record.fingerprint,
+        }
         inject(record.trace, headers)
         body = encode_result(outcome, as_json=record.as_json)
         size = message_size(body, headers)
@@ -170,7 +225,7 @@ class Outcomes:
             except (NatsError, TimeoutError) as error:
                 log.warning("outcome.not_read", request_id=record.id, problem=type(error).__name__)
             await asyncio.sleep(unread.next_s())
-        return outcome
+        return Durable(outcome=outcome)
 
     async def _store_dead(self, letter: DeadLetter, sequence: int) -> None:
         body = encode_dead_letter(letter)
@@ -198,13 +253,22 @@ def _letter(
     )
 
 
-def rest_of(outcome: Outcome, had: HeldStream) -> TokenChunk | None:
-    """What a client that has `had` still misses of an outcome's output."""
-    index = len(had.token_ids)
-    if index >= len(outcome.token_ids):
-        return None
-    return TokenChunk(
-        first_index=index, token_ids=outcome.token_ids[index:], text=outcome.text[len(had.text) :]
+def refusal(record: Record, error: HeadraceError) -> Outcome:
+    """The outcome of a request that is ended by an error before any compute."""
+    match error:
+        case DeadlinePassed():
+            kind = OutcomeKind.EXPIRED
+        case TooManyAttempts():
+            kind = OutcomeKind.FAILED
+        case _:
+            kind = OutcomeKind.REJECTED
+    field = error.field if isinstance(error, InvalidRequest | DuplicateRequest) else ""
+    return Outcome(
+        request_id=record.id,
+        kind=kind,
+        model=record.request.model,
+        usage=record.usage(time.time()),
+        failure=Failure(code=error.code, message=str(error), field=field),
     )
 
 
@@ -214,7 +278,7 @@ def _without_output(outcome: Outcome, size: int, limit: int) -> Outcome:
         code="RESULT_TOO_LARGE",
         message=f"{MAX_LENGTH_FAILURE}: {size} bytes, the limit is {limit}; it was streamed and is not kept",
     )
-    return replace(outcome, text="", token_ids=(), failure=outcome.failure or failure)
+    return replace(outcome, text="", token_ids=(), text_lengths=(), failure=outcome.failure or failure)
 
 
 async def _quietly(publish: Awaitable[None]) -> None:

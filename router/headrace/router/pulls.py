@@ -17,6 +17,7 @@ from itertools import count
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from headrace.contract.errors import Unavailable
@@ -37,6 +38,9 @@ RETRY_S = (0.1, 2.0)
 that was deleted is made anew at once."""
 PREPARED_AT_ONCE = 8
 """Consumers that are declared side by side: with hundreds of queues at a start, a slow one holds up few."""
+
+STOP_WAIT_S = 1.0
+"""How long the broker gets to confirm that the pulls are ended: as long as it may take to answer anything."""
 
 
 @dataclass(slots=True)
@@ -105,6 +109,7 @@ class Pulls:
         """Queues that a pull can be sent for; a dict, for its order."""
         self._wake = asyncio.Event()
         self._inbox = connection.new_inbox()
+        self._arrivals: Subscription | None = None
         self._numbers = count()
         self._preparing = asyncio.Semaphore(PREPARED_AT_ONCE)
 
@@ -135,9 +140,16 @@ class Pulls:
         for asked in list(self._by_inbox.values()):
             self._lapse(asked)
 
+    async def stop(self) -> None:
+        """Ends all open pulls; what the broker had sent by then has arrived when this returns."""
+        if self._arrivals is not None:
+            with suppress(NatsError, TimeoutError, OSError):  # then the connection ends them
+                async with asyncio.timeout(STOP_WAIT_S):
+                    await self._arrivals.drain()  # type: ignore[no-untyped-call]
+
     async def run(self) -> None:
         """Sends pulls until cancelled."""
-        inbox = await self._connection.subscribe(f"{self._inbox}.>", cb=self._on_message)
+        inbox = self._arrivals = await self._connection.subscribe(f"{self._inbox}.>", cb=self._on_message)
         try:
             async with asyncio.TaskGroup() as tasks:
                 while True:

@@ -103,6 +103,12 @@ class Queues:
             with suppress(NatsError, OSError):  # a connection that is gone has no subscriptions
                 await seen.unsubscribe()
 
+    async def stop(self) -> None:
+        """Ends all open pulls; what the broker had sent by then has arrived when this returns. Else what a router that
+        leaves gives back would come straight back to it.
+        """
+        await self._pulls.stop()
+
     async def _on_seen(self, message: Msg) -> None:
         subject = subject_of_seen(message.subject)
         if not is_queue(subject):

@@ -114,6 +114,11 @@ class RouterSpans:
         record.span.add_event("released")
         record.span.end()
 
+    def let_go(self, record: Record, reason: str) -> None:
+        """It is another router's, or to be delivered again."""
+        record.span.add_event("let go", {"reason": reason})
+        record.span.end()
+
 
 def _about(request: Request) -> dict[str, str | int | float]:
     return {

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 import structlog
 
 from headrace.contract.errors import MalformedMessage
-from headrace.contract.work import EntryProgress, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
+from headrace.contract.work import (
+    EntryProgress,
+    Peer,
+    RouterMessage,
+    StartBatch,
+    WorkerJoin,
+    WorkerMessage,
+)
 from headrace.router.core import events as ev
 
 log = structlog.get_logger(__name__)
@@ -28,6 +35,8 @@ class WorkerLink:
     start: list[StartBatch] = field(default_factory=list)
     cancel: list[int] = field(default_factory=list)
     draining: bool = False
+    peers: tuple[Peer, ...] | None = None
+    """The living routers, where that is news."""
     heard_s: float = 0.0
     """When it last said anything, on the loop's clock."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -35,8 +44,10 @@ class WorkerLink:
     def take(self) -> RouterMessage:
         """Everything that waits."""
         self.ready.clear()
-        message = RouterMessage(start=tuple(self.start), cancel=tuple(self.cancel), draining=self.draining)
-        self.start, self.cancel = [], []
+        message = RouterMessage(
+            start=tuple(self.start), cancel=tuple(self.cancel), draining=self.draining, peers=self.peers
+        )
+        self.start, self.cancel, self.peers = [], [], None
         return message
 
 
@@ -56,6 +67,7 @@ class Workers:
         self._versions = versions
         self._tell = tell
         self._links: dict[str, WorkerLink] = {}
+        self._peers: tuple[Peer, ...] = ()
 
     def __len__(self) -> int:
         return len(self._links)
@@ -75,6 +87,14 @@ class Workers:
         for link in self._links.values():
             link.draining = True
             link.ready.set()
+
+    def peers(self, routers: tuple[Peer, ...]) -> None:
+        """Tells every worker where to go when this router is lost, where that changed."""
+        if routers != self._peers:
+            self._peers = routers
+            for link in self._links.values():
+                link.peers = routers
+                link.ready.set()
 
     async def serve(self, messages: AsyncIterator[WorkerMessage]) -> AsyncIterator[RouterMessage]:
         """Both directions of one worker's stream, until it breaks. Raises MalformedMessage where it makes no sense."""
@@ -133,6 +153,9 @@ class Workers:
                     remedy="router and worker must hold the same model: `headrace model pull` on both",
                 )
         link = self._links[join.worker_id] = WorkerLink(join, heard_s=self._now())
+        if self._peers:
+            link.peers = self._peers
+            link.ready.set()
         self._tell(
             ev.WorkerJoined(worker=join.worker_id, lanes=join.lanes, max_batch=join.max_batch, models=served)
         )

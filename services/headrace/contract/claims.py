@@ -45,6 +45,8 @@ class HandOver:
     """From acceptance to the first assignment; None where there was none."""
     first_token_s: float | None = None
     """From acceptance to the first token; None where there was none."""
+    releases: int = 0
+    """How often it was given back like this, this time included: those deliveries count as no failures."""
 
 
 ClaimReply: TypeAlias = "Running | HandOver"
@@ -74,6 +76,7 @@ def encode_claim_reply(reply: ClaimReply) -> bytes:
     handed.attempts = reply.attempts
     handed.losses = reply.losses
     handed.resumptions = reply.resumptions
+    handed.releases = reply.releases
     if reply.output is not None:
         handed.output.CopyFrom(encode_chunk(reply.output))
     if reply.queue_s is not None:
@@ -105,6 +108,7 @@ def _decode_hand_over(message: pb.HandOver) -> HandOver:
         attempts=message.attempts,
         losses=message.losses,
         resumptions=message.resumptions,
+        releases=message.releases,
         queue_s=decode_duration(message.queue_time) if message.HasField("queue_time") else None,
         first_token_s=(
             decode_duration(message.first_token_time) if message.HasField("first_token_time") else None

@@ -49,6 +49,8 @@ HEADER_REQUEST_ID = "Nats-Msg-Id"
 HEADER_CONTENT_TYPE = "Content-Type"
 HEADER_CANCEL_KIND = "Headrace-Outcome"
 """On a cancel subject: `cancelled`, the default, or `expired`."""
+HEADER_FINGERPRINT = "Headrace-Fingerprint"
+"""On a durable outcome: what its request asked for, as contract/fingerprint.py has it."""
 CONTENT_TYPE_PROTOBUF = "application/protobuf"
 CONTENT_TYPE_JSON = "application/json"
 

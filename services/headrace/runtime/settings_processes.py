@@ -27,9 +27,26 @@ class RouterSettings(Section):
         default=None, description="host:port that other machines reach this router at. None: as it listens."
     )
     ack_wait_s: Seconds = Field(
-        default=6.0,
+        default=2.0,
         description="Seconds after which the broker gives a request to another router unless this one says that"
         " it is still on it; it says so at every third. How soon a dead router's work goes on.",
+    )
+    claim_wait_s: Seconds = Field(
+        default=0.2,
+        description="Seconds that other routers get to say that they have a request which the broker delivered"
+        " again. Only such requests wait, and only where other routers are.",
+    )
+    recall_wait_s: Seconds = Field(
+        default=1.0,
+        description="Seconds that a gateway gets to say what its clients have of a request which is taken over,"
+        " its joining included. Without its answer the output begins anew.",
+    )
+    max_deliveries: int = Field(
+        default=20,
+        ge=1,
+        le=1_000,
+        description="Deliveries of a request by the broker before it becomes a dead letter: a request that kills"
+        " every router it meets must not go round for ever. Those that a router gave back in order do not count.",
     )
     lookahead: int = Field(
         default=32,

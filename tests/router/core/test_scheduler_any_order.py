@@ -130,11 +130,15 @@ class SchedulerMachine(RuleBasedStateMachine):
             prompt_tokens=one_of(data, [5, 5, 5, 5, 6, 1]),
             max_tokens=4,
             generated=one_of(data, [0, 0, 0, 0, 1, 4]),
+            attempts=2,
+            losses=one_of(data, [0, 0, 0, 1, 2]),
             arrived_s=self.world.now - data.draw(st.integers(0, 3)),
             deadline_s=None if late_s is None else self.world.now + late_s,
         )
         self.world.coming[queue] -= 1
-        self.world.held[request_id] = Known(arrived, arrived.generated)
+        self.world.held[request_id] = Known(
+            arrived, arrived.generated, attempts=arrived.attempts, losses=arrived.losses
+        )
         self.tell(arrived)
 
     @rule(number=st.integers(0, 20), tenant=st.sampled_from(["t", "other"]))
@@ -144,6 +148,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.tell(ev.CancelAsked(tenant=tenant, request_id=request_id))
         known = self.world.held.get(request_id)
         assert known is None or known.arrived.tenant != tenant or known.state == "settling"
+
+    @rule(number=st.integers(0, 20))
+    def another_router_takes_it(self, number: int) -> None:
+        request_id = f"r{number % (self.number + 2)}"
+        self.world.taken = request_id
+        self.tell(ev.RequestTaken(request_id=request_id))
+        known = self.world.held.get(request_id)
+        assert known is None or known.state == "settling", "it is not held any more, or has its end here"
+
+    @rule(models=MODELS)
+    def other_routers_have_lanes(self, models: frozenset[str]) -> None:
+        self.world.peers = models
+        self.tell(ev.PeersServe(models=models))
 
     @precondition(lambda self: any(k.state == "settling" for k in self.world.held.values()))
     @rule(data=DATA)
@@ -241,6 +258,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         waiting = [known.arrived.model for known in world.held.values() if known.state == "waiting"]
         assert world.draining or not any(hands.serves(model) for hands in free for model in waiting)
         assert len(world.scheduler) == len(world.held)
+        assert world.nobody_waits_for_peers()
 
     def teardown(self) -> None:
         self._until_nothing_is_held()

@@ -53,8 +53,8 @@ def test_what_loses_its_lane_goes_back() -> None:
     (b,) = batches[1].assignments
     (c,) = batches[2].assignments
     mesh.tell(DrainBegan())
-    assert mesh.tell(WorkerLost(worker="w")) == [Release(request_id="a")]
-    assert mesh.tell(failed(b)) == [Release(request_id="b")]
+    assert mesh.tell(WorkerLost(worker="w")) == [Release(request_id="a", losses=1)]
+    assert mesh.tell(failed(b)) == [Release(request_id="b", losses=1)]
     assert mesh.tell(EntryStopped(assignment=c.number)) == [Release(request_id="c")]
 
 

@@ -69,7 +69,11 @@ class World:
         """Every assignment that ever was, and its request."""
         self.batches: set[int] = set()
         self.timer: float | None = None
+        self.taken = ""
+        """The request that another router has just taken."""
         self.draining = False
+        self.peers: frozenset[str] = frozenset()
+        """Models that other routers have lanes for."""
 
     def tell(self, event: ev.Event) -> None:
         commands = self.scheduler.handle(event, self.now)
@@ -106,9 +110,13 @@ class World:
                 known.made = tokens.next_index
             case cmd.Settle():
                 self._settle(command)
-            case cmd.Release(request_id=request_id):
-                assert self.draining
+            case cmd.Release(request_id=request_id, losses=losses):
+                assert self.draining or self._is_for_peers(self.held[request_id])
+                assert losses == self.held[request_id].losses
                 self._end(request_id)
+            case cmd.LetGo(request_id=request_id):
+                assert self.taken == request_id
+                assert self.held.pop(request_id).state != "settling"
             case cmd.Requeued(request_id=request_id):
                 assert not self.draining
                 assert self.held[request_id].state == "running"
@@ -121,6 +129,15 @@ class World:
             case cmd.WakeAt(at_s=at_s):
                 assert self.timer is None or at_s < self.timer
                 self.timer = at_s
+
+    def _is_for_peers(self, known: Known) -> bool:
+        """Whether it waits for what only other routers have."""
+        model = known.arrived.model
+        served = any(hands.serves(model) for hands in self.workers.values())
+        return known.state == "waiting" and model in self.peers and not served
+
+    def nobody_waits_for_peers(self) -> bool:
+        return not any(self._is_for_peers(known) for known in self.held.values())
 
     def _start(self, start: cmd.Start) -> None:
         assert not self.draining

@@ -77,6 +77,15 @@ class Release:
     """Give a request back to its queue for another router, with no outcome; then say Settled."""
 
     request_id: str
+    losses: int = 0
+    """Lost or failed attempts so far: the next router counts on from there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetGo:
+    """Another router has taken a request over: forget it here at once, with no outcome and no word to the broker."""
+
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,4 +95,4 @@ class WakeAt:
     at_s: float
 
 
-Command = Pull | Start | Stop | Deliver | Settle | Requeued | Release | WakeAt
+Command = Pull | Start | Stop | Deliver | Settle | Requeued | Release | LetGo | WakeAt

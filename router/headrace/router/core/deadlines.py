@@ -23,6 +23,9 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._of)
 
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._of
+
     def add(self, request_id: str, deadline_s: float) -> None:
         self._of[request_id] = deadline_s
         heappush(self._heap, (deadline_s, request_id))

@@ -21,6 +21,10 @@ class RequestArrived:
     max_tokens: int
     generated: int = 0
     """Tokens that an earlier router delivered already: the output goes on after them."""
+    attempts: int = 0
+    """Assignments at earlier routers, as far as they told."""
+    losses: int = 0
+    """Those of them that were lost or failed."""
     arrived_s: float
     """When the broker accepted it."""
     deadline_s: float | None = None
@@ -137,8 +141,22 @@ class CancelAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTaken:
+    """Another router goes on with a request that this one has, or had: it was silent for too long."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeersServe:
+    """The models that other living routers have lanes for."""
+
+    models: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """A request's outcome is durable and its message acknowledged: nothing of it is left."""
+    """The Settle or Release of a request is done, or has failed for good: nothing of it is left here."""
 
     request_id: str
 
@@ -174,6 +192,8 @@ Event = (
     | EntryStopped
     | BatchEnded
     | CancelAsked
+    | RequestTaken
+    | PeersServe
     | Settled
     | Woke
     | DrainBegan

@@ -100,6 +100,10 @@ class Fleet:
         """The workers that have `model` and stay."""
         return (w for w in self.workers.values() if model in w.models and not w.draining)
 
+    def served(self) -> frozenset[str]:
+        """The models that have a lane."""
+        return frozenset().union(*(w.models for w in self.workers.values() if not w.draining))
+
     def lanes(self, model: str) -> int:
         return sum(len(w.lanes) for w in self.serving(model))
 

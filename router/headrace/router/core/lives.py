@@ -1,6 +1,6 @@
 """The lives of the held requests: every change of state is here, with the command that ends a life.
 
-A request gets one Settle or one Release, and no command after it.
+A request gets one Settle, one Release or one LetGo, and no command after it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import assert_never
 
 from headrace.contract.errors import DeadlinePassed, TooManyAttempts
 from headrace.contract.values import Failure, FinishReason, OutcomeKind, TokenChunk
-from headrace.router.core.commands import Assignment, Command, Release, Requeued, Settle, Stop
+from headrace.router.core.commands import Assignment, Command, LetGo, Release, Requeued, Settle, Stop
 from headrace.router.core.deadlines import Deadlines
 from headrace.router.core.events import RequestArrived
 from headrace.router.core.held import SETTLING, WAITING, Held, Running, Settling, Waiting
@@ -61,6 +61,8 @@ class Lives:
             arrived_s=event.arrived_s,
             deadline_s=event.deadline_s,
             generated=event.generated,
+            attempts=event.attempts,
+            losses=event.losses,
             state=SETTLING,
         )
         return held
@@ -70,7 +72,7 @@ class Lives:
         held.state = WAITING
         self.waiting.add(held)
         self._on_waiting(held.queue, +1)
-        if held.deadline_s is not None and not held.attempts:
+        if held.deadline_s is not None and held.request_id not in self._deadlines:
             self._deadlines.add(held.request_id, held.deadline_s)
 
     # Run.
@@ -133,6 +135,15 @@ class Lives:
         stop = self._leave(held)
         return [] if stop is None else [*stop, self._release(held)]
 
+    def let_go(self, held: Held) -> list[Command]:
+        """Forgets one that another router has taken; nothing where it is ending already: the first outcome counts."""
+        stop = self._leave(held)
+        if stop is None:
+            return []
+        self._ends(held)
+        self.forget(held.request_id)
+        return [*stop, LetGo(request_id=held.request_id)]
+
     def end_new(self, held: Held, kind: OutcomeKind, reason: FinishReason | None = None) -> list[Command]:
         """Ends one that never waited."""
         return [self._settle(held, kind, reason=reason)]
@@ -162,6 +173,10 @@ class Lives:
         """Gives all back, or all that wait."""
         everyone = list(self.waiting) if waiting_only else list(self._held.values())
         return [command for held in everyone for command in self.release(held)]
+
+    def release_waiting(self, model: str) -> list[Command]:
+        """Gives back all of a model that wait."""
+        return [command for held in self.waiting.of(model) for command in self.release(held)]
 
     def forget(self, request_id: str) -> None:
         """Its end is durable."""
@@ -206,7 +221,7 @@ class Lives:
 
     def _release(self, held: Held) -> Release:
         self._ends(held)
-        return Release(request_id=held.request_id)
+        return Release(request_id=held.request_id, losses=held.losses)
 
     def _ends(self, held: Held) -> None:
         held.state = SETTLING

@@ -47,7 +47,8 @@ class Load:
 class Scheduler:
     """All policy of a router. One writer: whoever calls `handle`.
 
-    Invariant: no lane is free while a request that it could take waits, once `handle` has returned.
+    Invariants, once `handle` has returned: no lane is free while a request that it could take waits; no request waits
+    for a model that other routers have lanes for and this one has not.
     """
 
     def __init__(self, settings: SchedulerSettings) -> None:
@@ -57,6 +58,8 @@ class Scheduler:
         self._fleet = Fleet()
         self._estimate = Estimate()
         self._known: frozenset[str] = frozenset()
+        self._peers: frozenset[str] = frozenset()
+        """Models that other routers have lanes for."""
         self._cancelled: OrderedDict[tuple[str, str], OutcomeKind] = OrderedDict()
         self._next_number = 0
 
@@ -66,6 +69,10 @@ class Scheduler:
     def __len__(self) -> int:
         """Requests held."""
         return len(self._lives)
+
+    def served(self) -> frozenset[str]:
+        """The models that it has lanes for and takes requests of."""
+        return frozenset() if self._lives.draining else self._fleet.served()
 
     def load(self, model: str) -> Load:
         """What waits for `model`, and for how long."""
@@ -86,6 +93,7 @@ class Scheduler:
         out = self._happened(event, now)
         out += self._lives.expire(now)  # before anything is started: no compute is spent on them
         out += self._assign(now)
+        out += self._release_to_peers()
         out += self._pull()
         if (at_s := self._lives.next_wake()) is not None:
             out.append(WakeAt(at_s=at_s))
@@ -127,6 +135,11 @@ class Scheduler:
                 return self._batch_ended(event, now)
             case ev.CancelAsked():
                 return self._cancel_asked(event)
+            case ev.RequestTaken(request_id=request_id):
+                if (held := self._lives.get(request_id)) is not None:
+                    return self._lives.let_go(held)
+            case ev.PeersServe(models=models):
+                self._peers = models
             case ev.Settled(request_id=request_id):
                 self._lives.forget(request_id)
             case ev.Woke():
@@ -208,6 +221,19 @@ class Scheduler:
             if (free := self._fleet.pick(model, apart=apart)) is not None:
                 best = (head, *free)
         return best
+
+    def _release_to_peers(self) -> list[Command]:
+        """What waits for a lane that only another router has goes there, by way of its queue.
+
+        It may come back while a pull is open here; each time takes one of the messages that are still coming, so
+        that ends.
+        """
+        return [
+            command
+            for model in self._lives.waiting.models()
+            if model in self._peers and not self._fleet.lanes(model)
+            for command in self._lives.release_waiting(model)
+        ]
 
     def _start(self, group: list[Held], worker: Worker, lane: int, now: float) -> Start:
         batch, model = self._number(), group[0].model

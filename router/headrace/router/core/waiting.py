@@ -89,6 +89,19 @@ class WaitingList:
         """The lines, and who goes first in each."""
         return [(line, those.held[0]) for line, those in self._by_line.items()]
 
+    def models(self) -> list[str]:
+        """Models that have waiting requests."""
+        return list(dict.fromkeys(model for model, _ in self._by_line))
+
+    def of(self, model: str) -> list[Held]:
+        """The waiting requests of `model`."""
+        return [
+            held
+            for apart in (False, True)
+            if (line := self._by_line.get((model, apart)))
+            for held in line.held
+        ]
+
     def compatible(self, held: Held) -> Sequence[Held]:
         """The waiting requests of the same batch key, `held` included, in order: good until the next change."""
         line = self._by_key.get(batch_key(held))

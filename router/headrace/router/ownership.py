@@ -1,0 +1,173 @@
+"""Whose a request is: routers ask each other when the broker delivers one again.
+
+A message that the broker delivers again may still be in the hands of another router: one that was silent for too long,
+or that gave it back. So the router that got it asks. Who is at work on it says so, and keeps it; who gave it back says
+how far it came. Where nobody answers, the asker says that it goes on; a router that hears that later, because it stood
+still, lets go. Letting go is always safe: a request that nobody is at work on is delivered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from headrace.contract.claims import (
+    Claim,
+    ClaimReply,
+    HandOver,
+    Running,
+    decode_claim,
+    decode_claim_reply,
+    encode_claim,
+    encode_claim_reply,
+)
+from headrace.contract.errors import HeadraceError
+from headrace.contract.subjects import CLAIM_WILDCARD, claim_subject, parse_claim
+from headrace.router.ledger import Hold, Ledger, Record
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A request that was given back here."""
+
+    handed: HandOver
+    bounces: int
+
+    @property
+    def matters(self) -> bool:
+        """Whether the next router would do worse without it."""
+        return self.handed.output is not None or self.handed.losses > 0
+
+
+class Ownership:
+    """Asks, answers, and keeps what it takes to go on with the requests that were given back here.
+
+    Bounded: at most `max_kept` hand-overs are kept; when full, the oldest is forgotten, and the next router goes on
+    from what the gateways know.
+    """
+
+    def __init__(
+        self,
+        connection: Client,
+        *,
+        router_id: str,
+        ledger: Ledger,
+        wait_s: float,
+        max_kept: int,
+        others: Callable[[], bool],
+        taken: Callable[[Record], None],
+    ) -> None:
+        """`others` says whether other routers are known; `taken` is called where one took a request from here."""
+        self._connection = connection
+        self._router_id = router_id
+        self._ledger = ledger
+        self._wait_s = wait_s
+        self._max_kept = max_kept
+        self._others = others
+        self._taken = taken
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._claimed = asyncio.Event()
+
+    async def listen(self) -> None:
+        """Answers from now on; the subscription ends with the connection."""
+        await self._connection.subscribe(CLAIM_WILDCARD, cb=self._on_claim)
+
+    # Asking.
+
+    async def claim(self, record: Record) -> ClaimReply | None:
+        """What is known of a request that was delivered again: Running, and then it is another's; a HandOver to go on
+        from; None where nobody has it, and then all others were told that it is ours.
+        """
+        if (own := self._kept.pop((record.tenant, record.id), None)) is not None:
+            record.bounces = own.bounces + 1
+            return own.handed
+        answer = await self.ask(record)
+        if answer is None:
+            await self._say_taken(record)
+        return answer
+
+    async def ask(self, record: Record) -> ClaimReply | None:
+        """The word of another router that has the request, or had it last."""
+        if not self._others():
+            return None
+        question = encode_claim(Claim(router_id=self._router_id))
+        subject = claim_subject(record.tenant, record.id)
+        try:
+            reply = await self._connection.request(subject, question, timeout=self._wait_s)
+            return decode_claim_reply(reply.data)
+        except (NatsError, TimeoutError, OSError):
+            return None  # nobody; or nobody can be heard, and then the outcome decides: the broker takes the first
+        except HeadraceError as error:
+            log.warning("claim.reply_malformed", request_id=record.id, problem=str(error))
+            return None
+
+    async def _say_taken(self, record: Record) -> None:
+        word = encode_claim(Claim(router_id=self._router_id, taken=True))
+        try:
+            await self._connection.publish(claim_subject(record.tenant, record.id), word)
+        except (NatsError, OSError) as error:
+            log.info("claim.not_said", request_id=record.id, problem=type(error).__name__)
+
+    # Answering.
+
+    def keep(self, record: Record, losses: int) -> None:
+        """The request goes back to its queue: what the next router needs is kept until that asks."""
+        self._kept[record.tenant, record.id] = _Kept(record.hand_over(losses), record.bounces)
+        if len(self._kept) > self._max_kept:
+            self._kept.popitem(last=False)
+
+    async def claimed_within(self, limit_s: float) -> bool:
+        """Waits until all that others have to know is told, for `limit_s` at most; whether that is so."""
+        if not self._others():
+            return not self._kept
+        try:
+            async with asyncio.timeout(limit_s):
+                while any(kept.matters for kept in self._kept.values()):
+                    self._claimed.clear()
+                    await self._claimed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _on_claim(self, message: Msg) -> None:
+        try:
+            claim = decode_claim(message.data)
+            tenant, request_id = parse_claim(message.subject)
+        except HeadraceError as error:
+            log.warning("claim.malformed", problem=str(error))
+            return
+        if claim.router_id == self._router_id:
+            return
+        record = self._ledger.find(tenant, request_id)
+        if claim.taken:
+            self._forget(tenant, request_id)
+            if record is not None and record.hold in (Hold.CLAIMING, Hold.OWNED):
+                log.warning("request.taken", request_id=request_id, by=claim.router_id)
+                self._taken(record)
+        elif message.reply and (answer := self._answer(record, tenant, request_id)) is not None:
+            await self._reply(message, answer)
+
+    def _answer(self, record: Record | None, tenant: str, request_id: str) -> ClaimReply | None:
+        if record is not None and record.hold is Hold.OWNED:
+            return Running()
+        return self._forget(tenant, request_id)
+
+    def _forget(self, tenant: str, request_id: str) -> HandOver | None:
+        kept = self._kept.pop((tenant, request_id), None)
+        self._claimed.set()
+        return None if kept is None else kept.handed
+
+    async def _reply(self, message: Msg, answer: ClaimReply) -> None:
+        try:
+            await message.respond(encode_claim_reply(answer))
+        except (NatsError, OSError) as error:
+            log.info("claim.not_answered", problem=type(error).__name__)
