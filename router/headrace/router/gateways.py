@@ -10,6 +10,7 @@ import structlog
 
 from headrace.contract.deliver import DeliveryMessage, GatewayMessage, HeldStream, ModelLoad
 from headrace.contract.errors import MalformedMessage
+from headrace.contract.subjects import is_name
 from headrace.contract.values import Outcome, TokenChunk
 from headrace.router.outbox import Outbox
 
@@ -102,18 +103,24 @@ class Gateways:
         """The messages for one gateway, until it goes or this router does. Raises MalformedMessage."""
         first = await anext(messages, None)
         join = None if first is None else first.join
-        if join is None or not join.gateway_id:
-            raise MalformedMessage("GatewayMessage.join", "must come first, with a gateway_id")
+        if join is None or not is_name(join.gateway_id):
+            raise MalformedMessage("GatewayMessage.join", "must come first, with a gateway_id that is a name")
         link = self._links[join.gateway_id] = GatewayLink(join.gateway_id)  # replaces one that it gave up
         link.outbox.catalogue(self._catalogue)
         self._told(link, join.held)
         log.info("gateway.joined", gateway=join.gateway_id, held=len(link.held))
         reader = asyncio.create_task(self._read(link, messages), name=f"gateway {join.gateway_id}: read")
+        reader.add_done_callback(lambda _: link.outbox.wake())
         try:
             yield DeliveryMessage(welcome=self._router_id)
-            while not self._leaving:
+            while True:
                 deliveries, catalogue = await link.outbox.take()
+                if reader.done():
+                    reader.result()  # raises where it makes no sense
+                    return  # it told that it goes
                 yield DeliveryMessage(deliveries=deliveries, catalogue=catalogue, draining=self._leaving)
+                if self._leaving and not len(link.outbox):
+                    return
         finally:
             reader.cancel()
             if self._links.get(join.gateway_id) is link:

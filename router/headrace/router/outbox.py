@@ -7,6 +7,13 @@ import asyncio
 from headrace.contract.deliver import Delivery, ModelLoad
 from headrace.contract.values import Outcome, TokenChunk
 
+MAX_BYTES = 4 * 1024 * 1024
+"""Of one message, and one delivery more: well below what gRPC takes, also after a receiver has stalled for long."""
+TOKEN_BYTES = 8
+"""A token's id, and the length of its text."""
+OTHER_BYTES = 512
+"""Of a delivery without its tokens: its id, and how the request ended."""
+
 
 class Outbox:
     """Deliveries to one gateway, or to NATS; joined per request while the receiver is slow.
@@ -47,10 +54,27 @@ class Outbox:
         self._catalogue = models
         self._ready.set()
 
+    def wake(self) -> None:
+        """Makes `take` return, if with nothing."""
+        self._ready.set()
+
     async def take(self) -> tuple[tuple[Delivery, ...], tuple[ModelLoad, ...] | None]:
-        """Waits until something is there, then gives all of it."""
+        """Waits until something is there, then gives all of it, up to what a message has room for."""
         await self._ready.wait()
         self._ready.clear()
-        deliveries, self._deliveries = tuple(self._deliveries.values()), {}
+        deliveries: list[Delivery] = []
+        room = MAX_BYTES
+        while self._deliveries and room > 0:
+            delivery = self._deliveries.pop(next(iter(self._deliveries)))
+            deliveries.append(delivery)
+            room -= _size(delivery)
+        if self._deliveries:
+            self._ready.set()
         catalogue, self._catalogue = self._catalogue, None
-        return deliveries, catalogue
+        return tuple(deliveries), catalogue
+
+
+def _size(delivery: Delivery) -> int:
+    """About its bytes in a message, rather more than fewer."""
+    chunk = delivery.tokens
+    return OTHER_BYTES + (0 if chunk is None else TOKEN_BYTES * len(chunk.token_ids) + 4 * len(chunk.text))
