@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from headrace.contract import common_wire as common
+from headrace.contract.client_wire import decode_models_response
+from headrace.contract.deliver import DeliveryMessage, Model, ModelLoad
+from headrace.contract.deliver_wire import decode_delivery_message, encode_delivery_message
 from headrace.contract.errors import InvalidRequest
+from headrace.contract.inference_wire import models_response
 from headrace.contract.values import FinishReason, OutcomeKind, Priority, Task
 from headrace.v1 import common_pb2 as pb
 
@@ -64,3 +69,16 @@ def test_an_unknown_end_is_still_an_end() -> None:
     """A newer process may know more reasons: the outcome is read, and is no success by mistake."""
     assert common.decode_finish(UNKNOWN) is None
     assert common.decode_kind(UNKNOWN) is OutcomeKind.FAILED
+
+
+def test_a_model_for_a_task_of_a_newer_version_is_left_out_and_hides_no_other() -> None:
+    """An older gateway keeps its link to a newer router, and an older client its list of models."""
+    known = Model(name="a", version="1", task=Task.GENERATE, context_length=9, lanes=1)
+    load = ModelLoad(model=known, waiting=(0, 0, 0, 0), seconds_per_request=0.0, free_lanes=1)
+    loads = (load, replace(load, model=replace(known, name="b")))
+    message = encode_delivery_message(DeliveryMessage(catalogue=loads))
+    message.catalogue.models[1].model.task = UNKNOWN
+    assert decode_delivery_message(message).catalogue == (load,)
+    response = models_response([known, replace(known, name="b")])
+    response.models[1].task = UNKNOWN
+    assert decode_models_response(response) == (known,)

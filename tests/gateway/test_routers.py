@@ -174,12 +174,25 @@ async def test_a_router_that_drains_finishes_what_it_runs_and_is_offered_no_more
         assert isinstance(await anext(events), Outcome)
 
 
+UNREADABLE = (
+    b"",
+    b"{",
+    b"[]",
+    b"[" * 100_000,
+    b'{"address": 5}',
+    b'{"address": "127.0.0.1:1", "started": "x"}',
+    b'{"address": "127.0.0.1:1", "started": 1' + b"0" * 400 + b"}",
+    b'{"address": "unix:/run/x"}',
+    b'{"address": "a,b:1"}',
+)
+
+
 async def test_a_report_that_cannot_be_read_harms_nobody(
     nc: Client, router: ActingRouter, client: HeadraceClient
 ) -> None:
     """Whatever stands in the bucket."""
     bucket = await nc.jetstream().key_value(MEMBERS_BUCKET)
-    for body in (b"", b"{", b"[]", b'{"address": 5}', b'{"address": "127.0.0.1:1", "started": "x"}'):
+    for body in UNREADABLE:
         await bucket.put("router.bad", body)
     answering = asyncio.create_task(router.answer("x"))
     assert (await client.complete(model="tiny", prompt="p")).text == "x"
@@ -192,6 +205,7 @@ def test_a_report_is_read() -> None:
     assert member is not None
     assert (member.id, member.address, member.started) == ("r-1", "10.0.0.1:7701", 5.5)
     assert member_of("no.name", b'{"address": "a:1"}') is None
+    assert [member_of("r-1", body) for body in UNREADABLE] == [None] * len(UNREADABLE)
 
 
 def test_the_catalogue_is_the_union_of_the_routers() -> None:

@@ -86,7 +86,8 @@ class RawNats:
         if answer is None or answer.done():
             return
         told = json.loads(payload) if payload else {}
-        answer.set_result(Stored(told.get("seq"), bool(told.get("duplicate"))))
+        refused = not told or "error" in told
+        answer.set_result(Stored(None if refused else told.get("seq"), bool(told.get("duplicate"))))
 
     async def _process_ping(self) -> None:
         self.send(b"PONG\r\n")

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from headrace.contract.errors import MalformedMessage
 from headrace.runtime.grpc_handlers import wrap
 
 
@@ -88,3 +89,28 @@ def test_plain_function_is_left_alone() -> None:
     """A handler that gRPC would run in a thread is given back as it is."""
     handler: Any = grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
     assert wrap(handler, Around()) is handler
+
+
+async def test_a_stream_is_good_up_to_the_bytes_that_cannot_be_read() -> None:
+    """They raise an error of ours where the handler would have read them: gRPC's own is no answer for a peer."""
+    read: list[bytes] = []
+
+    async def answer(requests: Any, context: Any) -> bytes:
+        async for request in requests:
+            read.append(request)
+        return b""
+
+    def decode(raw: bytes) -> bytes:
+        if raw == b"bad":
+            raise ValueError("not a message")
+        return raw
+
+    async def sent(deserialise: Any) -> AsyncIterator[Any]:
+        for raw in (b"good", b"bad", b"late"):
+            yield deserialise(raw)
+
+    original: Any = grpc.stream_unary_rpc_method_handler(answer, request_deserializer=decode)
+    handler: Any = wrap(original, Around(), refuse_unreadable=True)
+    with pytest.raises(MalformedMessage):
+        await handler.stream_unary(sent(handler.request_deserializer), None)
+    assert read == [b"good"]

@@ -9,6 +9,7 @@ import structlog
 
 from headrace.contract.deliver import DeliveryMessage, GatewayMessage, HeldStream, ModelLoad
 from headrace.contract.errors import MalformedMessage
+from headrace.contract.subjects import is_name
 from headrace.contract.values import Outcome, TokenChunk
 from headrace.router.gateway_link import GatewayLink
 from headrace.router.ledger import Record
@@ -128,22 +129,28 @@ class Gateways:
     async def serve(self, messages: AsyncIterator[GatewayMessage]) -> AsyncIterator[DeliveryMessage]:
         """The messages for one gateway, until it goes or this router does. Raises MalformedMessage."""
         first = await anext(messages, None)
-        if first is None or first.join is None or not first.join.gateway_id:
-            raise MalformedMessage("GatewayMessage.join", "must come first, with a gateway_id")
+        if first is None or first.join is None or not is_name(first.join.gateway_id):
+            raise MalformedMessage("GatewayMessage.join", "must come first, with a gateway_id that is a name")
         link = self._join(first.join.gateway_id)
         self._told(link, first)
         log.info("gateway.joined", gateway=link.gateway_id, held=len(link.held))
         reader = asyncio.create_task(self._read(link, messages), name=f"gateway {link.gateway_id}: read")
+        reader.add_done_callback(lambda _: link.outbox.wake())
         try:
             yield DeliveryMessage(welcome=self._router_id)
-            while not self._leaving:
+            while True:
                 sending = await link.outbox.take()
+                if reader.done():
+                    reader.result()  # raises where it makes no sense
+                    return  # it told that it goes
                 yield DeliveryMessage(
                     deliveries=sending.deliveries,
                     catalogue=sending.catalogue,
                     recall=sending.recall,
                     draining=self._leaving,
                 )
+                if self._leaving and not len(link.outbox):
+                    return
         finally:
             reader.cancel()
             self._part(link)

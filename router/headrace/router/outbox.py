@@ -8,6 +8,13 @@ from dataclasses import dataclass, replace
 from headrace.contract.deliver import Delivery, ModelLoad, Recall
 from headrace.contract.values import Outcome, TokenChunk
 
+MAX_BYTES = 4 * 1024 * 1024
+"""Of one message, and one delivery more: well below what gRPC takes, also after a receiver has stalled for long."""
+TOKEN_BYTES = 8
+"""A token's id, and the length of its text."""
+OTHER_BYTES = 512
+"""Of a delivery without its tokens: its id, and how the request ended."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
@@ -70,14 +77,33 @@ class Outbox:
         self._recall[recall.request_id] = recall
         self._ready.set()
 
+    def wake(self) -> None:
+        """Makes `take` return, if with nothing."""
+        self._ready.set()
+
     async def take(self) -> Sending:
-        """Waits until something is there, then gives all of it."""
+        """Waits until something is there, then gives all of it, up to what a message has room for."""
         await self._ready.wait()
         self._ready.clear()
         sending = Sending(
-            deliveries=tuple(self._deliveries.values()),
-            catalogue=self._catalogue,
-            recall=tuple(self._recall.values()),
+            deliveries=self._take_deliveries(), catalogue=self._catalogue, recall=tuple(self._recall.values())
         )
-        self._deliveries, self._catalogue, self._recall = {}, None, {}
+        self._catalogue, self._recall = None, {}
         return sending
+
+    def _take_deliveries(self) -> tuple[Delivery, ...]:
+        waiting, self._deliveries = tuple(self._deliveries.values()), {}
+        room = MAX_BYTES
+        for count, delivery in enumerate(waiting, start=1):
+            room -= _size(delivery)
+            if room <= 0 and count < len(waiting):
+                self._deliveries = {later.request_id: later for later in waiting[count:]}
+                self._ready.set()
+                return waiting[:count]
+        return waiting
+
+
+def _size(delivery: Delivery) -> int:
+    """About its bytes in a message, rather more than fewer."""
+    chunk = delivery.tokens
+    return OTHER_BYTES + (0 if chunk is None else TOKEN_BYTES * len(chunk.token_ids) + 4 * len(chunk.text))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import structlog
 
 from headrace.contract.errors import MalformedMessage
+from headrace.contract.subjects import is_name
+from headrace.contract.values import Failure
 from headrace.contract.work import (
+    BatchEnded,
     EntryProgress,
     Peer,
     RouterMessage,
@@ -22,6 +26,12 @@ from headrace.router.core import events as ev
 log = structlog.get_logger(__name__)
 
 MAX_LANES = 1024
+MAX_BATCH = 512
+MAX_MODELS = 1024
+"""More of each is no worker of ours."""
+DEVICES = ("cpu", "cuda")
+NO_END = Failure(code="MALFORMED_MESSAGE", message="its worker ended it without a reason")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(slots=True, eq=False)
@@ -29,17 +39,40 @@ class WorkerLink:
     """One worker's open stream, and what waits to be sent on it.
 
     Bounded by the core: one batch per free lane, and one stop per assignment of a running batch.
+    Invariant: `lanes` has the batch of every lane that runs one, and `assigned` has the assignments of those batches. A
+    worker's word on anything else is nobody's: it cannot speak for another worker's work.
     """
 
     join: WorkerJoin
+    lanes: dict[int, StartBatch] = field(default_factory=dict)
+    assigned: set[int] = field(default_factory=set)
     start: list[StartBatch] = field(default_factory=list)
     cancel: list[int] = field(default_factory=list)
     draining: bool = False
+    """Whether it is to be told that this router goes."""
+    leaving: bool = False
+    """Whether it said that it goes itself."""
     peers: tuple[Peer, ...] | None = None
     """The living routers, where that is news."""
     heard_s: float = 0.0
     """When it last said anything, on the loop's clock."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def run(self, batch: StartBatch) -> None:
+        """Sends a batch for a free lane."""
+        self.start.append(batch)
+        self.lanes[batch.lane] = batch
+        self.assigned.update(entry.assignment for entry in batch.entries)
+        self.ready.set()
+
+    def end(self, ended: BatchEnded) -> bool:
+        """Whether the lane ran that batch; now it runs none."""
+        batch = self.lanes.get(ended.lane)
+        if batch is None or batch.batch != ended.batch:
+            return False
+        del self.lanes[ended.lane]
+        self.assigned.difference_update(entry.assignment for entry in batch.entries)
+        return True
 
     def take(self) -> RouterMessage:
         """Everything that waits."""
@@ -73,9 +106,7 @@ class Workers:
         return len(self._links)
 
     def start(self, worker: str, batch: StartBatch) -> None:
-        link = self._links[worker]
-        link.start.append(batch)
-        link.ready.set()
+        self._links[worker].run(batch)
 
     def stop(self, worker: str, assignment: int) -> None:
         if (link := self._links.get(worker)) is not None:
@@ -134,10 +165,7 @@ class Workers:
         return asyncio.get_running_loop().time()
 
     def _admit(self, join: WorkerJoin) -> WorkerLink:
-        if not join.worker_id or not 1 <= join.lanes <= MAX_LANES or join.max_batch < 1:
-            raise MalformedMessage(
-                "WorkerMessage.join", f"needs worker_id, 1 … {MAX_LANES} lanes, max_batch ≥ 1"
-            )
+        _check_join(join)
         if (old := self._links.get(join.worker_id)) is not None:
             self._dismiss(old)  # it came back before its old stream was seen to break
         ours = self._versions()
@@ -180,23 +208,43 @@ class Workers:
             if self._links.get(worker) is not link:
                 return  # replaced by a newer stream of the same worker
             link.heard_s = self._now()
-            for progress in message.progress:
-                self._progress(progress)
-            for ended in message.ended:
-                self._tell(ev.BatchEnded(worker=worker, lane=ended.lane, batch=ended.batch))
-            if message.draining:
+            if message.draining:  # first: a lane that this message frees is not for new work
+                link.leaving = True
                 self._tell(ev.WorkerDraining(worker=worker))
+            for progress in message.progress:
+                if progress.assignment in link.assigned:
+                    self._progress(link, progress)
+            for ended in message.ended:
+                if link.end(ended):
+                    self._tell(ev.BatchEnded(worker=worker, lane=ended.lane, batch=ended.batch))
 
-    def _progress(self, progress: EntryProgress) -> None:
+    def _progress(self, link: WorkerLink, progress: EntryProgress) -> None:
         assignment = progress.assignment
-        if progress.tokens is not None:
+        if progress.tokens is not None and progress.tokens.token_ids:
             self._tell(ev.Progressed(assignment=assignment, tokens=progress.tokens))
         end = progress.end
         if end is None:
             return
         if end.finish_reason is not None:
             self._tell(ev.EntryCompleted(assignment=assignment, finish_reason=end.finish_reason))
-        elif end.failure is not None:
-            self._tell(ev.EntryFailed(assignment=assignment, failure=end.failure))
-        else:
+        elif end.cancelled and link.leaving:
             self._tell(ev.EntryStopped(assignment=assignment))
+        else:
+            # An end that nobody asked for is a lost attempt, so that a worker which gives back whatever it gets cannot
+            # be given it for ever. One that was asked for is known to the core, which ignores what is said of it.
+            self._tell(ev.EntryFailed(assignment=assignment, failure=end.failure or NO_END))
+
+
+def _check_join(join: WorkerJoin) -> None:
+    """Raises MalformedMessage where a join is none of a worker of ours. What it says is logged, so it is checked."""
+    well_named = _ID.fullmatch(join.worker_id) and is_name(join.name) and join.device.kind in DEVICES
+    in_range = 1 <= join.lanes <= MAX_LANES and 1 <= join.max_batch <= MAX_BATCH
+    serves = len(join.models) <= MAX_MODELS and all(
+        is_name(model.name) and _ID.fullmatch(model.version) for model in join.models
+    )
+    if not (well_named and in_range and serves):
+        raise MalformedMessage(
+            "WorkerMessage.join",
+            f"needs worker_id and name of letters, digits, '_' and '-', a device of {', '.join(DEVICES)},"
+            f" 1 … {MAX_LANES} lanes, a max_batch of 1 … {MAX_BATCH}, and at most {MAX_MODELS} models with versions",
+        )

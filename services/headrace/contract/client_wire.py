@@ -71,4 +71,5 @@ def encode_list_models() -> pb.ListModelsRequest:
 
 
 def decode_models_response(message: pb.ListModelsResponse) -> tuple[Model, ...]:
-    return tuple(decode_model(model) for model in message.models)
+    """Those that this version could ask for."""
+    return tuple(model for sent in message.models if (model := decode_model(sent)) is not None)

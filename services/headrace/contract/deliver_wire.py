@@ -22,6 +22,7 @@ from headrace.contract.deliver import (
     ModelLoad,
     Recall,
 )
+from headrace.contract.errors import InvalidRequest
 from headrace.v1 import inference_pb2
 from headrace.v1 import router_pb2 as pb
 
@@ -96,7 +97,7 @@ def decode_delivery_message(message: pb.DeliveryMessage) -> DeliveryMessage:
     return DeliveryMessage(
         welcome=message.welcome.router_id,
         catalogue=(
-            tuple(_decode_load(load) for load in message.catalogue.models)
+            tuple(load for sent in message.catalogue.models if (load := _decode_load(sent)) is not None)
             if message.HasField("catalogue")
             else None
         ),
@@ -124,11 +125,16 @@ def encode_model(model: Model) -> inference_pb2.Model:
     )
 
 
-def decode_model(message: inference_pb2.Model) -> Model:
+def decode_model(message: inference_pb2.Model) -> Model | None:
+    """None where it is for a task of a newer version: nobody here could ask for it."""
+    try:
+        task = decode_task(message.task)
+    except InvalidRequest:
+        return None
     return Model(
         name=message.name,
         version=message.version,
-        task=decode_task(message.task),
+        task=task,
         context_length=message.context_length,
         lanes=message.lanes,
     )
@@ -143,9 +149,12 @@ def _encode_load(load: ModelLoad) -> pb.CatalogueModel:
     )
 
 
-def _decode_load(message: pb.CatalogueModel) -> ModelLoad:
+def _decode_load(message: pb.CatalogueModel) -> ModelLoad | None:
+    model = decode_model(message.model)
+    if model is None:
+        return None
     return ModelLoad(
-        model=decode_model(message.model),
+        model=model,
         waiting=tuple(message.waiting),
         seconds_per_request=message.seconds_per_request,
         free_lanes=message.free_lanes,

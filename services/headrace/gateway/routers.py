@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import Mapping
 
@@ -33,6 +34,12 @@ _GONE = frozenset({"DEL", "PURGE"})
 # Reports that wait to be read: some hundred bytes each. When they are full, the oldest words of life are lost, and the
 # next ones come within seconds.
 _PENDING_REPORTS = 4096
+
+MAX_ROUTERS = 256
+"""Links at a time. A router beyond them is told of and not dialled; it serves the gateways that came before."""
+
+_ADDRESS = re.compile(r"[A-Za-z0-9._:\[\]%-]{1,255}:[0-9]{1,5}")
+"""host:port. gRPC would take more, such as the path of a socket."""
 
 
 class Routers:
@@ -98,8 +105,11 @@ class Routers:
         if member is None:
             log.warning("router.report_malformed", router=router_id[:80])
             return
-        self._heard_s[router_id] = time.monotonic()
         link, task = self._links.get(router_id, (None, None))
+        if link is None and len(self._links) >= MAX_ROUTERS:
+            log.warning("router.too_many", known=len(self._links))
+            return
+        self._heard_s[router_id] = time.monotonic()
         if link is not None and task is not None:
             if link.member == member:
                 return
@@ -169,8 +179,8 @@ def member_of(router_id: str, body: bytes) -> Member | None:
     try:
         entry = json.loads(body)
         address, started = entry["address"], float(entry.get("started", 0.0))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
-    if not is_name(router_id) or not isinstance(address, str) or not address:
+    if not is_name(router_id) or not isinstance(address, str) or not _ADDRESS.fullmatch(address):
         return None
     return Member(id=router_id, address=address, started=started)

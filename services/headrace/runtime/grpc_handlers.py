@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, TypeAlias
 
@@ -41,7 +41,8 @@ def wrap(handler: Handler, around: Around, *, refuse_unreadable: bool = False) -
     """`handler`, each call of which runs inside `async with around(context)`.
 
     A plain function, which gRPC would run in a thread, is given back as it is. With `refuse_unreadable`, a request
-    whose bytes are not the method's message raises MalformedMessage inside `around`.
+    whose bytes are not the method's message raises MalformedMessage inside `around`; one of a stream of requests where
+    the handler would have read it.
     """
     answer = _answer_of(handler)
     generates = inspect.isasyncgenfunction(answer)
@@ -50,8 +51,8 @@ def wrap(handler: Handler, around: Around, *, refuse_unreadable: bool = False) -
 
     async def surrounded(request: Any, context: ServicerContext) -> Any:
         async with around(context):
-            if refuse_unreadable and request is _UNREADABLE:
-                raise MalformedMessage("request", "its bytes are not the message that this method takes")
+            if refuse_unreadable:
+                request = _readable(request) if handler.request_streaming else _checked(request)
             try:
                 if not generates:
                     return await answer(request, context)
@@ -77,10 +78,10 @@ def _is_write_to_nobody(error: Exception) -> bool:
 
 
 def _tolerant(handler: Handler) -> Callable[[bytes], Any] | None:
-    """The handler's deserialiser, with _UNREADABLE for what it cannot read. A stream of requests keeps its own."""
+    """The handler's deserialiser, with _UNREADABLE for what it cannot read."""
     deserialise = handler.request_deserializer
-    if deserialise is None or handler.request_streaming:
-        return deserialise
+    if deserialise is None:
+        return None
 
     def read(raw: bytes) -> Any:
         try:
@@ -89,6 +90,17 @@ def _tolerant(handler: Handler) -> Callable[[bytes], Any] | None:
             return _UNREADABLE
 
     return read
+
+
+def _checked(request: Any) -> Any:
+    if request is _UNREADABLE:
+        raise MalformedMessage("request", "its bytes are not the message that this method takes")
+    return request
+
+
+async def _readable(requests: Any) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)
 
 
 def _answer_of(handler: Handler) -> Callable[[Any, ServicerContext], Any]:

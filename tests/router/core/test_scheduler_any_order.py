@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from headrace.contract.values import GREEDY, Failure, FinishReason, Priority, Sampling
+from headrace.contract.values import GREEDY, Failure, FinishReason, Priority, Sampling, TokenChunk
 from headrace.router.core import events as ev
 from headrace.router.core.scheduler import Scheduler
 from tests.router.core.dialogue import chunk
@@ -180,10 +180,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(data=DATA, count=st.integers(1, 3), stray=st.sampled_from(["none", "early", "again"]))
     def tokens_come(self, data: Any, count: int, stray: str) -> None:
         lane, number = one_of(data, self._live())
-        known, first = self.world.running(number), lane.live[number]
+        first = lane.live[number]
         count = min(count, 4 - first)
         if stray == "early":
-            self.tell(ev.Progressed(assignment=number, tokens=chunk(first + 1)))
+            self._makes_no_sense(number, chunk(first + 1))
+        known = self.world.running(number)
         if count:
             lane.live[number] += count
             self.tell(ev.Progressed(assignment=number, tokens=chunk(first, count)))
@@ -201,10 +202,18 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 60), first=st.integers(0, 4), how=st.sampled_from(["tokens", *ENDS]))
     def a_stray_word_comes(self, number: int, first: int, how: str) -> None:
         known = self.world.running(number)
-        if how == "tokens" and (known is None or known.made != first):
+        if how == "tokens" and known is not None and known.made < first:
+            self._makes_no_sense(number, chunk(first))
+        elif how == "tokens" and (known is None or known.made != first):
             self.tell(ev.Progressed(assignment=number, tokens=chunk(first)))
         elif how != "tokens" and known is None:
             self._entry_ends(number, how)
+
+    def _makes_no_sense(self, number: int, tokens: TokenChunk) -> None:
+        """Tokens that cannot be the next ones: the attempt is over, whatever the lane goes on to say."""
+        self.world.lose(number)
+        self.tell(ev.Progressed(assignment=number, tokens=tokens))
+        assert self.world.running(number) is None
 
     def _entry_ends(self, number: int, how: str) -> None:
         known = self.world.running(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from headrace.contract.values import Failure, FinishReason, OutcomeKind
 from headrace.router.core.commands import Assignment, Deliver, Requeued, Settle, Start, Stop
 from headrace.router.core.events import (
@@ -34,13 +36,42 @@ def test_tokens_are_delivered_as_they_come() -> None:
     assert delivered(mesh.tell(made(entry, 2), made(entry, 3, 5))) == [2, 3, 4, 5, 6, 7]
 
 
-def test_a_frame_with_a_repeat_or_a_gap_is_dropped() -> None:
+def test_a_frame_with_a_repeat_is_dropped() -> None:
     """The consumer sees every index once, in order."""
     mesh = Dialogue(joined())
     (entry,) = mesh.start(request("r")).assignments
     mesh.tell(made(entry, 0, 3))
-    assert mesh.tell(made(entry, 0, 3), made(entry, 2), made(entry, 4), made(entry, 0, 9)) == []
+    assert mesh.tell(made(entry, 0, 3), made(entry, 2), made(entry, 0, 9)) == []
     assert delivered(mesh.tell(made(entry, 3))) == [3]
+
+
+@pytest.mark.parametrize("nonsense", [(4, 1), (3, 18)], ids=["a gap", "more than were asked for"])
+def test_tokens_that_cannot_be_the_next_ones_are_a_lost_attempt(nonsense: tuple[int, int]) -> None:
+    """The output is not cut short: the worker is told to stop, and the request goes on after its last good token."""
+    mesh = Dialogue(joined())
+    batch = mesh.start(request("r", max_tokens=20))
+    (entry,) = batch.assignments
+    mesh.tell(made(entry, 0, 3))
+    assert mesh.tell(made(entry, *nonsense)) == [
+        Stop(worker="w", assignment=entry.number),
+        Requeued(request_id="r", reason="its worker skipped tokens, or made too many"),
+    ]
+    assert mesh.tell(made(entry, 3), completed(entry), failed(entry)) == []
+    (again,) = batches(mesh.tell(ended(batch)))
+    assert again.assignments[0].attempt == 2
+    assert delivered(mesh.tell(made(again.assignments[0], 3))) == [3]
+
+
+def test_a_worker_that_goes_on_to_make_no_sense_gets_a_request_so_many_times() -> None:
+    """It counts like a failed engine."""
+    mesh = Dialogue(joined(), max_attempts=2)
+    batch = mesh.start(request("r"))
+    mesh.tell(made(batch.assignments[0], 1))
+    (batch,) = batches(mesh.tell(ended(batch)))
+    stop, settle = mesh.tell(made(batch.assignments[0], 1))
+    assert isinstance(stop, Stop)
+    assert isinstance(settle, Settle)
+    assert (settle.kind, settle.dead) == (OutcomeKind.FAILED, True)
 
 
 def test_a_frame_of_an_unknown_or_ended_assignment_is_dropped() -> None:

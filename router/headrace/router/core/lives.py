@@ -10,7 +10,7 @@ from typing import assert_never
 
 from headrace.contract.errors import DeadlinePassed, TooManyAttempts
 from headrace.contract.values import Failure, FinishReason, OutcomeKind, TokenChunk
-from headrace.router.core.commands import Assignment, Command, LetGo, Release, Requeued, Settle, Stop
+from headrace.router.core.commands import Assignment, Command, Deliver, LetGo, Release, Requeued, Settle, Stop
 from headrace.router.core.deadlines import Deadlines
 from headrace.router.core.events import RequestArrived
 from headrace.router.core.held import SETTLING, WAITING, Held, Running, Settling, Waiting
@@ -85,13 +85,24 @@ class Lives:
         self._assigned[number] = held
         return Assignment(number=number, request_id=held.request_id, attempt=held.attempts)
 
-    def advance(self, assignment: int, tokens: TokenChunk) -> Held | None:
-        """Counts the next tokens; None for a late frame, which is ignored."""
+    def advance(self, assignment: int, tokens: TokenChunk) -> list[Command] | None:
+        """Delivers the next tokens; a late frame is ignored. None where they cannot be the next ones: some before them
+        are missing, or they are more than were asked for.
+        """
         held = self._assigned.get(assignment)
-        if held is None or tokens.first_index != held.generated:
+        if held is None or tokens.first_index < held.generated:
+            return []
+        if tokens.first_index > held.generated or tokens.next_index > held.max_tokens:
             return None
         held.generated = tokens.next_index
-        return held
+        return [Deliver(request_id=held.request_id, tokens=tokens)]
+
+    def break_off(self, assignment: int, reason: str) -> list[Command]:
+        """Its worker makes no sense: the attempt is lost, and the worker told to end it."""
+        held = self._assigned[assignment]
+        assert isinstance(held.state, Running), "an assigned request runs"
+        stop = Stop(worker=held.state.worker, assignment=assignment)
+        return [stop, *self.lose(assignment, reason)]
 
     def complete(self, assignment: int, reason: FinishReason) -> list[Command]:
         """Its generation ended by itself."""

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from headrace.contract.values import FinishReason, OutcomeKind
 from headrace.router.core import events as ev
-from headrace.router.core.commands import Command, Deliver, Pull, Start, WakeAt
+from headrace.router.core.commands import Command, Pull, Start, WakeAt
 from headrace.router.core.demand import Demand
 from headrace.router.core.estimate import Estimate
 from headrace.router.core.fleet import Fleet, RunningBatch, Worker
@@ -88,8 +88,9 @@ class Scheduler:
         """The commands that follow from `event`, in the order in which they are to be done."""
         if isinstance(event, ev.Progressed):
             # By far the most frequent, and it frees no lane and ends no request.
-            held = self._lives.advance(event.assignment, event.tokens)
-            return [] if held is None else [Deliver(request_id=held.request_id, tokens=event.tokens)]
+            delivered = self._lives.advance(event.assignment, event.tokens)
+            if delivered is not None:
+                return delivered
         out = self._happened(event, now)
         out += self._lives.expire(now)  # before anything is started: no compute is spent on them
         out += self._assign(now)
@@ -149,8 +150,8 @@ class Scheduler:
                 return self._lives.release_all(waiting_only=True)
             case ev.DrainEnded():
                 return self._lives.release_all(waiting_only=False)
-            case ev.Progressed():
-                raise AssertionError("handled before")
+            case ev.Progressed(assignment=assignment):
+                return self._lives.break_off(assignment, "its worker skipped tokens, or made too many")
             case _:
                 assert_never(event)
         return []
