@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from headrace.contract.errors import MalformedMessage
-from headrace.contract.work import EntryProgress, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
+from headrace.contract.work import EntryProgress, Peer, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
 from headrace.router.core import events as ev
 
 log = structlog.get_logger(__name__)
@@ -21,13 +21,19 @@ MAX_LANES = 1024
 class WorkerLink:
     """One worker's open stream, and what waits to be sent on it.
 
-    Bounded by the core: one batch per free lane, and one stop per assignment of a running batch.
+    Bounded by the core: one batch per free lane, and one stop per assignment of a running batch. Of what else is to be
+    told only the latest waits.
     """
 
     join: WorkerJoin
     start: list[StartBatch] = field(default_factory=list)
     cancel: list[int] = field(default_factory=list)
     draining: bool = False
+    """This router goes: the worker is to join another."""
+    leave: bool = False
+    """The worker is to end."""
+    peers: tuple[Peer, ...] | None = None
+    """The living routers, where it has not heard of the latest yet."""
     heard_s: float = 0.0
     """When it last said anything, on the loop's clock."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -35,8 +41,14 @@ class WorkerLink:
     def take(self) -> RouterMessage:
         """Everything that waits."""
         self.ready.clear()
-        message = RouterMessage(start=tuple(self.start), cancel=tuple(self.cancel), draining=self.draining)
-        self.start, self.cancel = [], []
+        message = RouterMessage(
+            start=tuple(self.start),
+            cancel=tuple(self.cancel),
+            draining=self.draining,
+            peers=self.peers,
+            leave=self.leave,
+        )
+        self.start, self.cancel, self.peers = [], [], None
         return message
 
 
@@ -56,6 +68,7 @@ class Workers:
         self._versions = versions
         self._tell = tell
         self._links: dict[str, WorkerLink] = {}
+        self._peers: tuple[Peer, ...] = ()
 
     def __len__(self) -> int:
         return len(self._links)
@@ -68,6 +81,15 @@ class Workers:
     def stop(self, worker: str, assignment: int) -> None:
         if (link := self._links.get(worker)) is not None:
             link.cancel.append(assignment)
+            link.ready.set()
+
+    def tell_peers(self, peers: tuple[Peer, ...]) -> None:
+        """Tells every worker, now and as it joins, which routers live: where to go when this one is lost."""
+        if peers == self._peers:
+            return
+        self._peers = peers
+        for link in self._links.values():
+            link.peers = peers
             link.ready.set()
 
     def leave(self) -> None:
@@ -84,7 +106,7 @@ class Workers:
         link = self._admit(first.join)
         reader = asyncio.create_task(self._read(link, messages), name=f"worker {link.join.name}: read")
         try:
-            yield RouterMessage(welcome=self._router_id)
+            yield RouterMessage(welcome=self._router_id, peers=self._peers or None)
             while True:
                 began_s = self._now()
                 ready = asyncio.ensure_future(link.ready.wait())
