@@ -147,6 +147,7 @@ class Router:
             tracer=telemetry.tracer,
             grace_s=1.0,  # everything was drained before
             max_message_bytes=own.max_message_bytes,
+            keepalive=settings.grpc.keepalive,
         )
 
     async def run(self, shutdown: Shutdown, health: NatsHealth) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from headrace.contract.errors import MalformedMessage
+from headrace.contract.errors import MalformedMessage, Unavailable
 from headrace.contract.work import EntryProgress, Peer, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
 from headrace.router.core import events as ev
 
@@ -69,6 +69,7 @@ class Workers:
         self._tell = tell
         self._links: dict[str, WorkerLink] = {}
         self._peers: tuple[Peer, ...] = ()
+        self._leaving = False
 
     def __len__(self) -> int:
         return len(self._links)
@@ -93,13 +94,19 @@ class Workers:
             link.ready.set()
 
     def leave(self) -> None:
-        """Tells every worker that this router goes."""
+        """Tells every worker that this router goes; others that come are sent on."""
+        self._leaving = True
         for link in self._links.values():
             link.draining = True
             link.ready.set()
 
     async def serve(self, messages: AsyncIterator[WorkerMessage]) -> AsyncIterator[RouterMessage]:
-        """Both directions of one worker's stream, until it breaks. Raises MalformedMessage where it makes no sense."""
+        """Both directions of one worker's stream, until it breaks.
+
+        Raises MalformedMessage where it makes no sense, Unavailable where this router goes.
+        """
+        if self._leaving:
+            raise Unavailable("router", "it drains: join another")
         first = await anext(messages, None)
         if first is None or first.join is None:
             raise MalformedMessage("WorkerMessage.join", "must come first")

@@ -86,7 +86,7 @@ _add(gateway, _SINGLE, "  headrace gateway --host 0.0.0.0 --port 7700 --nats-url
 _add(
     worker,
     _SINGLE,
-    "  headrace worker --router 10.0.0.7:7701\n"
+    "  headrace worker --router 10.0.0.7:7701,10.0.0.8:7701\n"
     "  headrace worker --router 10.0.0.7:7701 --device cuda:0 --compute-type float16 --lanes 1 --max-batch 32",
 )
 _add(

@@ -94,6 +94,7 @@ def _assemble(settings: Settings, gateway_id: str, readiness: Readiness, nc: Cli
             wait_s=own.rejoin_wait_s,
             max_wait_s=own.rejoin_max_wait_s,
             max_message_bytes=settings.router.max_message_bytes,
+            keepalive=settings.grpc.keepalive,
         ),
         member_ttl_s=settings.nats.member_ttl_s,
     )
@@ -118,6 +119,7 @@ def _assemble(settings: Settings, gateway_id: str, readiness: Readiness, nc: Cli
         grace_s=LAST_CALLS_S,
         max_message_bytes=own.max_request_bytes,
         max_concurrent_calls=own.max_concurrent_streams + OTHER_CALLS,
+        keepalive=settings.grpc.keepalive,
     )
     return Parts(
         readiness=readiness,

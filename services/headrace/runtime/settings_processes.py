@@ -10,7 +10,16 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from headrace.runtime.settings_nats import MIB
-from headrace.runtime.settings_section import Host, Labels, Name, Names, Port, Seconds, Section
+from headrace.runtime.settings_section import (
+    Addresses,
+    Host,
+    Labels,
+    Name,
+    Names,
+    Port,
+    Seconds,
+    Section,
+)
 
 
 class RouterSettings(Section):
@@ -143,12 +152,13 @@ def _worker_name() -> str:
 
 
 class WorkerSettings(Section):
-    """The worker: its router, its device, its lanes."""
+    """The worker: its routers, its device, its lanes."""
 
-    router: str = Field(
-        default="127.0.0.1:7701",
-        pattern=r"^[^\s,/]+:[0-9]{1,5}$",
-        description="host:port of the router to join.",
+    router: Addresses = Field(
+        default=("127.0.0.1:7701",),
+        min_length=1,
+        description="host:port of the routers to join, with commas between: the first that answers. Each tells of"
+        " the other living ones, which are joined too when it is lost; one that is reachable at the start suffices.",
     )
     name: Name = Field(
         default_factory=_worker_name,
@@ -185,11 +195,11 @@ class WorkerSettings(Section):
     )
     rejoin_wait_s: Seconds = Field(
         default=0.25,
-        description="Seconds before the second attempt to join the router; doubled each time, with jitter.",
+        description="Seconds to wait once every known router has been tried in vain; doubled each time, with jitter.",
     )
     rejoin_max_wait_s: Seconds = Field(
-        default=5.0,
-        description="Longest wait in seconds between attempts to join: how late a router's return is noticed.",
+        default=1.0,
+        description="Longest wait in seconds between such attempts: how late a router's return is noticed.",
     )
     drain_grace_s: Seconds = Field(
         default=30.0,
