@@ -258,7 +258,7 @@ async def test_no_client_pings_too_often() -> None:
         _silent_stream(6, client=quick, host=slow),
         _silent_stream(6, client=slow, host=quick),
     )
-    assert ends == ["", "", ""]
+    assert set(ends) == {""}
 
 
 async def test_silent_server_is_noticed() -> None:
