@@ -33,12 +33,14 @@ class ScriptedWorker:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._writing = asyncio.Lock()  # a stream takes one write at a time, and the heartbeat writes too
 
     async def send(
         self, *progress: EntryProgress, ended: tuple[BatchEnded, ...] = (), draining: bool = False
     ) -> None:
         message = WorkerMessage(progress=progress, ended=ended, draining=draining)
-        await self._stream.write(encode_worker_message(message))
+        async with self._writing:
+            await self._stream.write(encode_worker_message(message))
 
     async def receive(self) -> RouterMessage:
         async with asyncio.timeout(10):

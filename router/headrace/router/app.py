@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from headrace.contract.errors import Unavailable
 from headrace.contract.subjects import MEMBERS_BUCKET
 from headrace.models.store import ModelStore
+from headrace.router.admin import Admin
 from headrace.router.cancels import Cancels
 from headrace.router.catalogue import Catalogue
 from headrace.router.clock import Clock
@@ -32,6 +33,7 @@ from headrace.router.service import SERVICE, RouterService
 from headrace.router.spans import RouterSpans
 from headrace.router.workers import Workers
 from headrace.runtime.grpc_server import GrpcServer
+from headrace.runtime.nats_admin import AdminAnswers
 from headrace.runtime.nats_connection import connect
 from headrace.runtime.nats_layout import ensure_layout
 from headrace.runtime.nats_state import Link, NatsHealth
@@ -166,6 +168,7 @@ class Router:
                 ("members", stay_member(members, self._router_id, address, self._settings.nats.member_ttl_s)),
                 ("broker", self._watch_broker(health)),
             )
+            await self._answer_operators(address, shutdown)
             running = [group.create_task(part, name=name) for name, part in parts]
             await self._server.set_serving(SERVICE, serving=True)
             log.info("router.ready", router=self._router_id, address=address)
@@ -173,6 +176,17 @@ class Router:
             await self._drain(own.drain_grace_s)
             for task in running:
                 task.cancel()
+
+    async def _answer_operators(self, address: str, shutdown: Shutdown) -> None:
+        admin = Admin(
+            self._router_id,
+            address,
+            workers=self._workers,
+            held=lambda: len(self._ledger),
+            shutdown=shutdown,
+            grace_s=self._settings.router.drain_grace_s,
+        )
+        await AdminAnswers(self._connection, members=admin.members, drain=admin.drain).listen()
 
     async def _watch_broker(self, health: NatsHealth) -> None:
         """Pulls anew after each reconnection; ends the router where the broker refused it for good."""

@@ -1,55 +1,21 @@
-"""The workers' `Work` streams: who is there, and what waits to be sent to it."""
+"""The workers' `Work` streams: who is there, and what they say."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 
 import structlog
 
+from headrace.contract.admin import DrainBegun, Member
 from headrace.contract.errors import MalformedMessage, Unavailable
 from headrace.contract.work import EntryProgress, Peer, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
 from headrace.router.core import events as ev
+from headrace.router.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
 
 MAX_LANES = 1024
-
-
-@dataclass(slots=True, eq=False)
-class WorkerLink:
-    """One worker's open stream, and what waits to be sent on it.
-
-    Bounded by the core: one batch per free lane, and one stop per assignment of a running batch. Of what else is to be
-    told only the latest waits.
-    """
-
-    join: WorkerJoin
-    start: list[StartBatch] = field(default_factory=list)
-    cancel: list[int] = field(default_factory=list)
-    draining: bool = False
-    """This router goes: the worker is to join another."""
-    leave: bool = False
-    """The worker is to end."""
-    peers: tuple[Peer, ...] | None = None
-    """The living routers, where it has not heard of the latest yet."""
-    heard_s: float = 0.0
-    """When it last said anything, on the loop's clock."""
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def take(self) -> RouterMessage:
-        """Everything that waits."""
-        self.ready.clear()
-        message = RouterMessage(
-            start=tuple(self.start),
-            cancel=tuple(self.cancel),
-            draining=self.draining,
-            peers=self.peers,
-            leave=self.leave,
-        )
-        self.start, self.cancel, self.peers = [], [], None
-        return message
 
 
 class Workers:
@@ -75,9 +41,7 @@ class Workers:
         return len(self._links)
 
     def start(self, worker: str, batch: StartBatch) -> None:
-        link = self._links[worker]
-        link.start.append(batch)
-        link.ready.set()
+        self._links[worker].begin(batch)
 
     def stop(self, worker: str, assignment: int) -> None:
         if (link := self._links.get(worker)) is not None:
@@ -97,8 +61,22 @@ class Workers:
         """Tells every worker that this router goes; others that come are sent on."""
         self._leaving = True
         for link in self._links.values():
-            link.draining = True
+            link.router_leaves = True
             link.ready.set()
+
+    def members(self) -> tuple[Member, ...]:
+        """As operators see them."""
+        return tuple(link.member(self._router_id) for link in self._links.values())
+
+    def drain(self, name: str) -> DrainBegun | None:
+        """Has the workers of that name drain and end; what is said to an operator, None where there is none."""
+        begun: DrainBegun | None = None
+        for link in self._links.values():
+            if link.join.name == name:
+                begun = DrainBegun(member=link.member(self._router_id), grace_s=link.join.drain_grace_s)
+                link.leave = True
+                link.ready.set()
+        return begun
 
     async def serve(self, messages: AsyncIterator[WorkerMessage]) -> AsyncIterator[RouterMessage]:
         """Both directions of one worker's stream, until it breaks.
@@ -161,7 +139,7 @@ class Workers:
                     router_version=ours.get(model.name, "none"),
                     remedy="router and worker must hold the same model: `headrace model pull` on both",
                 )
-        link = self._links[join.worker_id] = WorkerLink(join, heard_s=self._now())
+        link = self._links[join.worker_id] = WorkerLink(join, served, self._now())
         self._tell(
             ev.WorkerJoined(worker=join.worker_id, lanes=join.lanes, max_batch=join.max_batch, models=served)
         )
@@ -187,10 +165,13 @@ class Workers:
                 return  # replaced by a newer stream of the same worker
             link.heard_s = self._now()
             for progress in message.progress:
+                link.progressed(progress)
                 self._progress(progress)
             for ended in message.ended:
+                link.batches.discard(ended.batch)
                 self._tell(ev.BatchEnded(worker=worker, lane=ended.lane, batch=ended.batch))
             if message.draining:
+                link.draining = True
                 self._tell(ev.WorkerDraining(worker=worker))
 
     def _progress(self, progress: EntryProgress) -> None:

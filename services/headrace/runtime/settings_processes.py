@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import socket
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from headrace.runtime.settings_nats import MIB
 from headrace.runtime.settings_section import (
@@ -135,6 +135,17 @@ class GatewaySettings(Section):
     rejoin_max_wait_s: Seconds = Field(
         default=5.0, description="Longest wait in seconds between attempts to reach a router."
     )
+    admin_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = Field(
+        default=None,
+        description="Who brings it as `authorization: Bearer` may list and drain the members of the mesh; `headrace"
+        " members` and `drain` read it from here. None: only calls from the gateway's own machine may, which a proxy"
+        " there makes of all.",
+    )
+    admin_wait_s: Seconds = Field(
+        default=0.3,
+        description="Seconds that the members get to answer when an operator lists them: far more than it takes, as"
+        " one that is late is not listed.",
+    )
     drain_grace_s: Seconds = Field(
         default=30.0, description="Seconds that open streams get to end when the gateway is told to stop."
     )
@@ -144,6 +155,13 @@ class GatewaySettings(Section):
         if self.rejoin_max_wait_s < self.rejoin_wait_s:
             raise ValueError("rejoin_max_wait_s must be at least rejoin_wait_s")
         return self
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    """Metadata of a call is printable ASCII. The text never quotes the token."""
+    if not re.fullmatch(r"[!-~]{8,512}", token.get_secret_value()):
+        raise ValueError("must be 8 to 512 printable ASCII characters, without spaces")
+    return token
 
 
 def _worker_name() -> str:

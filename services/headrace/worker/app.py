@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -125,6 +126,8 @@ def _describe(settings: Settings, placing: Placing, models: dict[str, ServingMod
         lanes=placing.lanes,
         max_batch=own.max_batch,
         models=tuple(model.served for model in models.values()),
+        started_s=time.time(),
+        drain_grace_s=own.drain_grace_s,
     )
 
 
