@@ -40,7 +40,6 @@ def call_gateway(address: str | None, ask: Callable[[HeadraceClient], Awaitable[
 
     An interruption is a cancellation in `ask`, which gets to cancel what it asked for.
     """
-
     return _call(address, lambda where, own: HeadraceClient(where, keepalive=own.grpc.keepalive), ask)
 
 
