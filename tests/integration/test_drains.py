@@ -149,8 +149,8 @@ async def test_a_rolling_restart_loses_nothing(
     tmp_path: Path,
     drain: Callable[[Processes, str], asyncio.Future[int]],
 ) -> None:
-    """Each process of each kind, one after another, under load: exit code 0, every accepted stream comes whole from the
-    gateway that accepted it, and nobody warns of anything.
+    """Each process of each kind, one after another, under load: exit code 0, and every accepted stream comes whole from
+    the gateway that accepted it.
     """
     store = fake_store(0.01)
     environment = {"HEADRACE_WORKER_LANES": "2"}
