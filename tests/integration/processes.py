@@ -78,8 +78,8 @@ class Processes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        for kind in ("gateway", "worker", "router"):
-            for name in [name for name in self._processes if _kind_of(name) == kind]:
+        for each in ("gateway", "worker", "router"):
+            for name in [name for name in self._processes if _kind_of(name) == each]:
                 await self.stop(name)
         self._nats.stop()
 

@@ -30,7 +30,7 @@ DRAINED_S = 10.0
 class Link:
     """Opens a session, and another with the next router when it has ended, until `shutdown` is requested.
 
-    A stream that breaks ends all batches: their requests go on elsewhere, and this worker joins again with all
+    A stream that breaks ends all batches: their requests go on elsewhere, and this worker joins another at once, all
     lanes free. The log has one line for each change between joined and away, however many tries there are.
     Writers: `run` and what it calls.
     """
@@ -60,7 +60,7 @@ class Link:
         self._quiet_until_s = 0.0
 
     async def run(self) -> None:
-        """Returns when this worker has left. All lanes are free then."""
+        """Returns when this worker has left."""
         while not self._shutdown.draining:
             address = self._routers.next()
             if address is not None:
@@ -85,7 +85,6 @@ class Link:
             problem = str(lost.exceptions[0])
         finally:
             self._crew.abandon()
-            await self._crew.idle()
             self._outbox.reset()
         now_s = _now()
         if drained:

@@ -145,7 +145,6 @@ class Session:
             except TimeoutError:
                 log.warning("worker.drain_cut", grace_s=self._times.drain_grace_s, running=repr(self._crew))
                 self._crew.abandon()
-                await self._crew.idle()
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
