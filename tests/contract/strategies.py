@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
+from headrace.contract.admin import DrainBegun, Member, MemberKind
 from headrace.contract.claims import Claim, HandOver, Running
 from headrace.contract.deliver import (
     Delivery,
@@ -189,6 +190,8 @@ JOINS = st.builds(
     max_batch=UINT32,
     models=tuples(st.builds(ServedModel, name=TEXTS, version=TEXTS, compute_type=TEXTS)),
     labels=st.dictionaries(TEXTS, TEXTS, max_size=3),
+    started_s=SECONDS,
+    drain_grace_s=SECONDS,
 )
 ENDS = st.builds(
     EntryEnd,
@@ -284,3 +287,22 @@ DELIVERY_MESSAGES = st.builds(
     draining=st.booleans(),
     recall=tuples(st.builds(Recall, request_id=TEXTS, tenant=TEXTS)),
 )
+
+# Administration.
+
+MEMBERS = st.builds(
+    Member,
+    kind=st.sampled_from(MemberKind),
+    id=TEXTS,
+    address=TEXTS,
+    started_s=SECONDS,
+    draining=st.booleans(),
+    requests=UINT32,
+    router=TEXTS,
+    lanes=UINT32,
+    busy_lanes=UINT32,
+    models=tuples(TEXTS),
+    device=TEXTS,
+)
+DRAINS = st.tuples(st.none() | st.sampled_from(MemberKind), TEXTS)
+DRAINS_BEGUN = st.builds(DrainBegun, member=MEMBERS, grace_s=SECONDS)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.contract import subjects
+from headrace.contract.admin import MemberKind
 from headrace.contract.errors import InvalidRequest
 from headrace.contract.subjects import (
     Queue,
@@ -18,8 +19,10 @@ from headrace.contract.subjects import (
     consumer_name,
     dead_subject,
     dead_subject_of,
+    drain_subject,
     is_name,
     parse_cancel,
+    parse_drain,
     parse_queue,
     result_subject,
     subject_of_seen,
@@ -169,6 +172,35 @@ def test_any_other_subject_cancels_nothing(subject: str) -> None:
     """Not even where its last two parts could be a tenant and a request."""
     with pytest.raises(InvalidRequest):
         parse_cancel(subject)
+
+
+# Drains.
+
+
+@settings(derandomize=True)
+@given(st.sampled_from(MemberKind), NAMES)
+def test_a_drain_subject_names_kind_and_member(kind: MemberKind, member_id: str) -> None:
+    """There and back."""
+    assert parse_drain(drain_subject(kind, member_id)) == (kind, member_id)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "",
+        "worker.w",
+        "hr.v1.admin.drain",
+        "hr.v1.admin.drain.worker",
+        "hr.v1.admin.drain.worker.",
+        "hr.v1.admin.drain.worker.w.x",
+        "hr.v1.admin.drain.nats.n",
+        "hr.v1.admin.status",
+    ],
+)
+def test_any_other_subject_drains_nobody(subject: str) -> None:
+    """Nor does a kind that there is not."""
+    with pytest.raises(InvalidRequest):
+        parse_drain(subject)
 
 
 # Reply subjects.

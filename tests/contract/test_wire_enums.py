@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
+from headrace.contract import admin_wire as admin
 from headrace.contract import common_wire as common
+from headrace.contract.admin import MemberKind
 from headrace.contract.client_wire import decode_models_response
 from headrace.contract.deliver import DeliveryMessage, Model, ModelLoad
 from headrace.contract.deliver_wire import decode_delivery_message, encode_delivery_message
 from headrace.contract.errors import InvalidRequest
 from headrace.contract.inference_wire import models_response
 from headrace.contract.values import FinishReason, OutcomeKind, Priority, Task
+from headrace.v1 import admin_pb2
 from headrace.v1 import common_pb2 as pb
 
 ENUMS = [
@@ -23,6 +26,7 @@ ENUMS = [
     (Task, pb.Task, common.encode_task, common.decode_task),
     (FinishReason, pb.FinishReason, common.encode_finish, common.decode_finish),
     (OutcomeKind, pb.OutcomeKind, common.encode_kind, common.decode_kind),
+    (MemberKind, admin_pb2.MemberKind, admin.encode_member_kind, admin.decode_member_kind),
 ]
 each_enum = pytest.mark.parametrize(
     ("ours", "wire", "encode", "decode"), ENUMS, ids=[enum[0].__name__ for enum in ENUMS]
@@ -48,6 +52,8 @@ def test_what_is_unspecified_has_its_documented_default() -> None:
     assert common.decode_finish(pb.FINISH_REASON_UNSPECIFIED) is None
     assert common.encode_finish(None) == pb.FINISH_REASON_UNSPECIFIED
     assert common.decode_kind(pb.OUTCOME_KIND_UNSPECIFIED) is OutcomeKind.FAILED
+    assert admin.decode_member_kind(admin_pb2.MEMBER_KIND_UNSPECIFIED) is None
+    assert admin.encode_member_kind(None) == admin_pb2.MEMBER_KIND_UNSPECIFIED
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,7 @@ def test_what_is_unspecified_has_its_documented_default() -> None:
     [
         (common.decode_priority, "priority", "one of realtime, high, normal, batch (was number 99)"),
         (common.decode_task, "task", "one of generate, embed, translate"),
+        (admin.decode_member_kind, "kind", "one of router, gateway, worker"),
     ],
 )
 def test_an_unknown_wish_is_refused(decode: Callable[[Any], Any], field: str, says: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 from hypothesis import strategies as st
 
+from headrace.contract import admin_wire as admin
 from headrace.contract import claims
 from headrace.contract import client_wire as client
 from headrace.contract import common_wire as common
@@ -18,7 +19,7 @@ from headrace.contract import queue_wire as queue
 from headrace.contract import work_wire as work
 from headrace.contract.subjects import CONTENT_TYPE_PROTOBUF, Queue
 from headrace.contract.values import Accepted, Outcome, OutcomeKind, Priority, Task, TokenChunk
-from headrace.v1 import common_pb2, inference_pb2, queue_pb2, router_pb2
+from headrace.v1 import admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2
 from tests.contract import strategies as values
 
 AN_ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -205,5 +206,25 @@ TRIPS = [
         values.ACCEPTED | values.POSITIONS | values.CHUNKS | values.STREAM_ENDS,
         inference.attach_response,
         client.decode_generate_response,
+    ),
+    Trip(admin_pb2.ListMembersRequest, st.just(()), lambda _: admin.encode_list_members(), lambda _: ()),
+    Trip(
+        admin_pb2.ListMembersResponse,
+        values.tuples(values.MEMBERS),
+        admin.members_response,
+        admin.decode_members_response,
+    ),
+    Trip(admin_pb2.DrainRequest, values.DRAINS, lambda asked: admin.encode_drain(*asked), admin.decode_drain),
+    Trip(
+        admin_pb2.DrainResponse,
+        values.DRAINS_BEGUN,
+        lambda begun: admin_pb2.DrainResponse.FromString(admin.encode_drain_begun(begun)),
+        lambda message: admin.decode_drain_begun(message.SerializeToString()),
+    ),
+    Trip(
+        admin_pb2.StatusReply,
+        values.tuples(values.MEMBERS),
+        lambda members: admin_pb2.StatusReply.FromString(admin.encode_status(members)),
+        lambda message: admin.decode_status(message.SerializeToString()),
     ),
 ]

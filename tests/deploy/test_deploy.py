@@ -34,7 +34,10 @@ def test_the_example_environment_is_accepted() -> None:
     """Every HEADRACE_ variable is a setting, and its value is usable."""
     variables = environment()
     assert sum(name.startswith("HEADRACE_") for name in variables) >= 7
-    assert load_settings(environ=variables).worker.router == "router-1.example:7701"
+    assert load_settings(environ=variables).worker.router == (
+        "router-1.example:7701",
+        "router-2.example:7701",
+    )
 
 
 def test_the_units_stop_leaves_time_to_drain() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,24 +22,28 @@ READY_S = 60.0
 
 
 class Processes:
-    """nats-server, router, gateway and worker, each a process of its own. An async context manager; leaves none behind.
+    """nats-server, routers, gateways and workers, each a process of its own. An async context manager; leaves none.
 
-    `environment` is added to each process's. Logs go to `folder`, one file per process.
+    `names` are theirs: `router`, or `router-2`. `environment` is added to each process's. Logs go to `folder`, one file
+    per process.
     """
 
     def __init__(
-        self, folder: Path, *, models: Path | None, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        models: Path | None,
+        environment: Mapping[str, str] | None = None,
+        names: Sequence[str] = ("router", "gateway", "worker"),
     ) -> None:
         self._folder = folder
-        self._ports = {"router": free_port(), "gateway": free_port(), "nats": free_port()}
+        self._names = names
+        self._ports = {name: free_port() for name in ("nats", *names)}
         self._nats = EmbeddedNats(NatsSettings(port=self._ports["nats"], store_dir=folder / "nats"))
         self._environment = {
             **os.environ,
             "HEADRACE_NATS_URL": f"nats://127.0.0.1:{self._ports['nats']}",
-            "HEADRACE_ROUTER_PORT": str(self._ports["router"]),
             "HEADRACE_ROUTER_ACK_WAIT_S": "2",
-            "HEADRACE_GATEWAY_PORT": str(self._ports["gateway"]),
-            "HEADRACE_WORKER_ROUTER": f"127.0.0.1:{self._ports['router']}",
             "HEADRACE_LOG_FORMAT": "json",
             **({"HEADRACE_MODELS": str(models)} if models else {}),
             **(environment or {}),
@@ -49,7 +53,11 @@ class Processes:
     @property
     def address(self) -> str:
         """Of the gateway."""
-        return f"127.0.0.1:{self._ports['gateway']}"
+        return self.address_of("gateway")
+
+    def address_of(self, name: str) -> str:
+        """Of a router or a gateway."""
+        return f"127.0.0.1:{self._ports[name]}"
 
     @property
     def nats_url(self) -> str:
@@ -59,7 +67,7 @@ class Processes:
         await asyncio.to_thread(lambda: None)  # the child watcher wants a running loop before the first child
         self._nats.start()
         try:
-            for name in ("router", "gateway", "worker"):
+            for name in self._names:
                 await self.start(name)
             await self.ready()
         except BaseException:
@@ -70,23 +78,40 @@ class Processes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        for name in ("gateway", "worker", "router"):
-            if name in self._processes:
+        for each in ("gateway", "worker", "router"):
+            for name in [name for name in self._processes if _kind_of(name) == each]:
                 await self.stop(name)
         self._nats.stop()
 
     async def start(self, name: str) -> None:
         """Starts a process; `ready` says when the mesh serves."""
+        kind = _kind_of(name)
+        if kind == "worker":
+            routers = [self.address_of(other) for other in self._names if _kind_of(other) == "router"]
+            place = [other for other in self._names if _kind_of(other) == "worker"].index(name) % len(routers)
+            own = {"HEADRACE_WORKER_ROUTER": ",".join(routers[place:] + routers[:place])}
+        else:
+            own = {f"HEADRACE_{kind.upper()}_PORT": str(self._ports[name])}
         with (self._folder / f"{name}.log").open("ab") as log:
             self._processes[name] = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "headrace.cli", name, env=self._environment, stdout=log, stderr=log
+                *(sys.executable, "-m", "headrace.cli", kind),
+                env={**self._environment, **own},
+                stdout=log,
+                stderr=log,
             )
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
 
     async def stop(self, name: str) -> int:
         """SIGTERM, and the exit code."""
+        if self._processes[name].returncode is None:
+            self._processes[name].send_signal(signal.SIGTERM)
+        return await self.ended(name)
+
+    async def ended(self, name: str) -> int:
+        """The exit code of a process that is to end by itself."""
         process = self._processes.pop(name)
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
         try:
             return await asyncio.wait_for(process.wait(), 40)
         except TimeoutError:
@@ -99,6 +124,9 @@ class Processes:
         process = self._processes.pop(name)
         process.kill()
         await process.wait()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self._processes[name].send_signal(number)
 
     def stop_nats(self) -> None:
         self._nats.stop()
@@ -128,3 +156,7 @@ class Processes:
                     code = process.returncode
                     assert code is None, f"{name} ended with {code}:\n{self.log(name)[-3000:]}"
                 await asyncio.sleep(0.05)  # a start of processes has no event that a test could wait for
+
+
+def _kind_of(name: str) -> str:
+    return name.partition("-")[0]

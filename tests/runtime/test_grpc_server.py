@@ -15,8 +15,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opentelemetry.trace import NoOpTracer
 
 from headrace.contract.errors import StartError
-from headrace.runtime.grpc_channel import Keepalive, open_channel
+from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.grpc_server import GrpcServer, PortInUse
+from headrace.runtime.keepalive import Keepalive
 from tests.runtime.grpc_services import Servicer, bidirectional, call_bidirectional, call_unary, unary
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -249,14 +250,15 @@ async def _silent_stream(seconds: float, *, client: Keepalive, host: Keepalive) 
         return "the end of the stream"
 
 
-async def test_keepalives_have_to_agree() -> None:
-    """A silent stream lives on between ends made from equal values; a client that pings too often is cut off."""
-    quick, slow = Keepalive(time_s=1, timeout_s=2), Keepalive(time_s=60, timeout_s=2)
-    equal, unequal = await asyncio.gather(
-        _silent_stream(6, client=quick, host=quick), _silent_stream(6, client=quick, host=slow)
+async def test_no_client_pings_too_often() -> None:
+    """A silent stream lives on whatever the two ends' values are, where gRPC's own server would cut it off."""
+    quick, slow = Keepalive(time_s=0.1, timeout_s=2), Keepalive(time_s=60, timeout_s=2)
+    ends = await asyncio.gather(
+        _silent_stream(6, client=quick, host=quick),
+        _silent_stream(6, client=quick, host=slow),
+        _silent_stream(6, client=slow, host=quick),
     )
-    assert equal == ""
-    assert "too_many_pings" in unequal.lower().replace(" ", "_")
+    assert set(ends) == {""}
 
 
 async def test_silent_server_is_noticed() -> None:

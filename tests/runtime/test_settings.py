@@ -37,7 +37,7 @@ def test_defaults() -> None:
     assert settings.nats.url is None
     assert settings.nats.servers == ["nats://127.0.0.1:4222"]
     assert (settings.gateway.port, settings.router.port) == (7700, 7701)
-    assert settings.worker.router == "127.0.0.1:7701"
+    assert settings.worker.router == ("127.0.0.1:7701",)
     assert settings.limits.max_tokens_default == 256
     assert settings.models.name == "models"
     assert settings.models.parent.name == "headrace"

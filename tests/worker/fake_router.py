@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc.aio
 
-from headrace.contract.work import EntryEnd, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
+from headrace.contract.work import EntryEnd, Peer, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
 from headrace.contract.work_wire import decode_worker_message, encode_router_message
 from headrace.v1.router_pb2_grpc import RouterServiceServicer, add_RouterServiceServicer_to_server
 
@@ -30,8 +30,9 @@ class Heard:
 class Stream:
     """One worker's open stream, as the router sees it."""
 
-    def __init__(self, join: WorkerJoin) -> None:
+    def __init__(self, join: WorkerJoin, router_id: str = "test-router") -> None:
         self.join = join
+        self._router_id = router_id
         self.heard: dict[int, Heard] = {}
         self.ended: dict[int, int] = {}  # batch → lane
         self.draining = False
@@ -60,7 +61,7 @@ class Stream:
         return {entry.assignment: self.heard[entry.assignment] for entry in batch.entries}
 
     async def outgoing(self) -> AsyncIterator[Any]:
-        yield encode_router_message(RouterMessage(welcome="test-router"))
+        yield encode_router_message(RouterMessage(welcome=self._router_id))
         while (message := await self._out.get()) is not None:
             yield encode_router_message(message)
 
@@ -89,9 +90,14 @@ class Stream:
 
 
 class FakeRouter(RouterServiceServicer):
-    """Takes in every worker; the test says what it sends. `streams` holds them in the order of their joins."""
+    """Takes in every worker; the test says what it sends. `streams` holds them in the order of their joins.
 
-    def __init__(self) -> None:
+    With `mute` it takes them in and says nothing.
+    """
+
+    def __init__(self, router_id: str = "test-router") -> None:
+        self.id = router_id
+        self.mute = False
         self.streams: list[Stream] = []
         self.changed = asyncio.Condition()
         self.address = ""
@@ -100,10 +106,12 @@ class FakeRouter(RouterServiceServicer):
         messages = aiter(request_iterator)
         first = decode_worker_message(await anext(messages))
         assert first.join is not None, "the join comes first"
-        stream = Stream(first.join)
+        stream = Stream(first.join, self.id)
         async with self.changed:
             self.streams.append(stream)
             self.changed.notify_all()
+        if self.mute:
+            await asyncio.Event().wait()
         reader = asyncio.create_task(self._read(stream, messages))
         sender = stream.outgoing()
         try:
@@ -133,11 +141,16 @@ class FakeRouter(RouterServiceServicer):
             await self.changed.wait_for(lambda: len(self.streams) > number)
             return self.streams[number]
 
+    @property
+    def peer(self) -> Peer:
+        """As other routers tell of it."""
+        return Peer(router_id=self.id, address=self.address)
+
 
 @asynccontextmanager
-async def serve_router(port: int = 0) -> AsyncIterator[FakeRouter]:
+async def serve_router(port: int = 0, router_id: str = "test-router") -> AsyncIterator[FakeRouter]:
     server = grpc.aio.server()
-    router = FakeRouter()
+    router = FakeRouter(router_id)
     add_RouterServiceServicer_to_server(router, server)
     router.address = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     await server.start()

@@ -324,7 +324,7 @@ async def test_one_token_prompts_beside_longer_ones_are_right_too(bench_for: Ben
 
 
 async def test_abandoned_batches_end_without_a_word(bench_for: BenchFor) -> None:
-    """After a lost router the lanes are free within a step, and nothing more is said of the batch."""
+    """After a lost router the engine is free within a step, and nothing more is said of the batch."""
     engine = GatedEngine()
     async with bench_for(engine) as bench:
         bench.crew.start(batch(1, entry(1, prompt(6), 200)))
@@ -338,6 +338,43 @@ async def test_abandoned_batches_end_without_a_word(bench_for: BenchFor) -> None
         engine.let(1)
         await bench.ended(2)
         assert 1 not in bench.stream.ended
+
+
+async def test_a_lane_whose_engine_is_not_free_yet_takes_the_next_batch(bench_for: BenchFor) -> None:
+    """A lost router's batch may sit in a long prefill: the next router's begins when that is over, not later."""
+    engine = GatedEngine()
+    async with bench_for(engine) as bench:
+        bench.crew.start(batch(1, entry(1, prompt(6), 200)))
+        bench.crew.abandon()
+        await bench.crew.idle()
+        bench.crew.start(batch(1, entry(1, prompt(6), 3), entry(2, prompt(6), 3)))
+        bench.crew.start(batch(2, entry(3, prompt(6), 3)))
+        await bench.ended(2)
+        assert bench.failure(3) == "UNAVAILABLE", "its lane is taken all the same"
+        bench.crew.cancel(2)
+        await bench.stream.until(lambda: 2 in bench.stream.heard)
+        assert engine.steps_begun == 0
+        engine.let(1)  # the abandoned one's last
+        engine.let(3)
+        await bench.ended(1)
+        assert len(bench.heard(1)[0]) == 3
+        assert bench.heard(2) == ([], "")
+        assert bench.finish(1) is FinishReason.LENGTH
+
+
+async def test_a_batch_that_waits_for_its_lane_can_be_abandoned_too(bench_for: BenchFor) -> None:
+    """Routers may be lost one after another; of all their batches only the last one's is computed."""
+    engine = GatedEngine()
+    async with bench_for(engine) as bench:
+        for number in (1, 2, 3):
+            bench.crew.start(batch(number, entry(number, prompt(6), 200)))
+            bench.crew.abandon()
+        bench.crew.start(batch(4, entry(4, prompt(6), 2)))
+        engine.let(3)
+        await bench.ended(4)
+        assert engine.steps_begun <= 3, "one at most of the first, which had the engine, and the last one's"
+        assert set(bench.stream.heard) == {4}
+        assert set(bench.stream.ended) == {4}
 
 
 async def test_a_token_without_text_fails_its_entry_alone(

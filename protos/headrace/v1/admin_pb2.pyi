@@ -184,7 +184,7 @@ Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
 
 @_typing.final
 class DrainResponse(_message.Message):
-    """It has begun."""
+    """It has begun. On NATS, too: the answer on hr.v1.admin.drain.<kind>.<id>, which whoever is asked for gives."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

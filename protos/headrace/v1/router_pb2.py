@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from headrace.v1 import common_pb2 as headrace_dot_v1_dot_common__pb2
 from headrace.v1 import inference_pb2 as headrace_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18headrace/v1/router.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18headrace/v1/common.proto\x1a\x1bheadrace/v1/inference.proto\"\x9e\x01\n\rWorkerMessage\x12%\n\x04join\x18\x01 \x01(\x0b\x32\x17.headrace.v1.WorkerJoin\x12,\n\x08progress\x18\x02 \x03(\x0b\x32\x1a.headrace.v1.EntryProgress\x12&\n\x05\x65nded\x18\x03 \x03(\x0b\x32\x17.headrace.v1.BatchEnded\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\"\x93\x02\n\nWorkerJoin\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12#\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x13.headrace.v1.Device\x12\x33\n\x06labels\x18\x05 \x03(\x0b\x32#.headrace.v1.WorkerJoin.LabelsEntry\x12\r\n\x05lanes\x18\x06 \x01(\r\x12\x11\n\tmax_batch\x18\x07 \x01(\r\x12(\n\x06models\x18\x08 \x03(\x0b\x32\x18.headrace.v1.ServedModel\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\x06\x44\x65vice\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05\x63ores\x18\x04 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x15\n\rcompute_types\x18\x06 \x03(\t\"B\n\x0bServedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x63ompute_type\x18\x03 \x01(\t\"p\n\rEntryProgress\x12\x12\n\nassignment\x18\x01 \x01(\x04\x12\'\n\x06tokens\x18\x02 \x01(\x0b\x32\x17.headrace.v1.TokenChunk\x12\"\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x15.headrace.v1.EntryEnd\"r\n\x08\x45ntryEnd\x12\x30\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x19.headrace.v1.FinishReason\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.headrace.v1.Error\x12\x11\n\tcancelled\x18\x03 \x01(\x08\")\n\nBatchEnded\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x0c\n\x04lane\x18\x02 \x01(\r\"\xb8\x01\n\rRouterMessage\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x1a.headrace.v1.RouterWelcome\x12&\n\x05start\x18\x02 \x03(\x0b\x32\x17.headrace.v1.StartBatch\x12\x0e\n\x06\x63\x61ncel\x18\x03 \x03(\x04\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12!\n\x05peers\x18\x05 \x01(\x0b\x32\x12.headrace.v1.Peers\x12\r\n\x05leave\x18\x06 \x01(\x08\"+\n\x05Peers\x12\"\n\x07routers\x18\x01 \x03(\x0b\x32\x11.headrace.v1.Peer\"*\n\x04Peer\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\"\n\rRouterWelcome\x12\x11\n\trouter_id\x18\x01 \x01(\t\"\x8b\x01\n\nStartBatch\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x0c\n\x04lane\x18\x02 \x01(\r\x12\r\n\x05model\x18\x03 \x01(\t\x12\'\n\x08sampling\x18\x04 \x01(\x0b\x32\x15.headrace.v1.Sampling\x12(\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x17.headrace.v1.BatchEntry\"\xb4\x01\n\nBatchEntry\x12\x12\n\nassignment\x18\x01 \x01(\x04\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x0e\n\x06prompt\x18\x04 \x03(\r\x12\x11\n\tgenerated\x18\x05 \x03(\r\x12\x12\n\nmax_tokens\x18\x06 \x01(\r\x12\x0c\n\x04stop\x18\x07 \x03(\t\x12(\n\x05trace\x18\x08 \x01(\x0b\x32\x19.headrace.v1.TraceContext\"F\n\x0eGatewayMessage\x12&\n\x04join\x18\x01 \x01(\x0b\x32\x18.headrace.v1.GatewayJoin\x12\x0c\n\x04left\x18\x02 \x03(\t\"H\n\x0bGatewayJoin\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12%\n\x04held\x18\x02 \x03(\x0b\x32\x17.headrace.v1.HeldStream\"|\n\nHeldStream\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x13\n\x0b\x66irst_index\x18\x05 \x01(\r\x12\x14\n\x0ctext_lengths\x18\x06 \x03(\r\"\xcb\x01\n\x0f\x44\x65liveryMessage\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x1a.headrace.v1.RouterWelcome\x12)\n\tcatalogue\x18\x02 \x01(\x0b\x32\x16.headrace.v1.Catalogue\x12)\n\ndeliveries\x18\x03 \x03(\x0b\x32\x15.headrace.v1.Delivery\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12#\n\x06recall\x18\x05 \x03(\x0b\x32\x13.headrace.v1.Recall\",\n\x06Recall\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\")\n\x05\x43laim\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\r\n\x05taken\x18\x02 \x01(\x08\"W\n\nClaimReply\x12\x11\n\x07running\x18\x01 \x01(\x08H\x00\x12,\n\x0bhanded_over\x18\x02 \x01(\x0b\x32\x15.headrace.v1.HandOverH\x00\x42\x08\n\x06\x61nswer\"\xe0\x01\n\x08HandOver\x12\'\n\x06output\x18\x01 \x01(\x0b\x32\x17.headrace.v1.TokenChunk\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\r\x12\x0e\n\x06losses\x18\x03 \x01(\r\x12\x13\n\x0bresumptions\x18\x04 \x01(\r\x12-\n\nqueue_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x66irst_token_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08releases\x18\x07 \x01(\r\"8\n\tCatalogue\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.headrace.v1.CatalogueModel\"u\n\x0e\x43\x61talogueModel\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Model\x12\x0f\n\x07waiting\x18\x02 \x03(\r\x12\x1b\n\x13seconds_per_request\x18\x03 \x01(\x02\x12\x12\n\nfree_lanes\x18\x04 \x01(\r\"\x9b\x01\n\x08\x44\x65livery\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x06tokens\x18\x02 \x01(\x0b\x32\x17.headrace.v1.TokenChunk\x12&\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x14.headrace.v1.Outcome\x12*\n\x06queued\x18\x04 \x01(\x0b\x32\x1a.headrace.v1.QueuePosition2\x9d\x01\n\rRouterService\x12\x42\n\x04Work\x12\x1a.headrace.v1.WorkerMessage\x1a\x1a.headrace.v1.RouterMessage(\x01\x30\x01\x12H\n\x07\x44\x65liver\x12\x1b.headrace.v1.GatewayMessage\x1a\x1c.headrace.v1.DeliveryMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18headrace/v1/router.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18headrace/v1/common.proto\x1a\x1bheadrace/v1/inference.proto\"\x9e\x01\n\rWorkerMessage\x12%\n\x04join\x18\x01 \x01(\x0b\x32\x17.headrace.v1.WorkerJoin\x12,\n\x08progress\x18\x02 \x03(\x0b\x32\x1a.headrace.v1.EntryProgress\x12&\n\x05\x65nded\x18\x03 \x03(\x0b\x32\x17.headrace.v1.BatchEnded\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\"\xf0\x02\n\nWorkerJoin\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12#\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x13.headrace.v1.Device\x12\x33\n\x06labels\x18\x05 \x03(\x0b\x32#.headrace.v1.WorkerJoin.LabelsEntry\x12\r\n\x05lanes\x18\x06 \x01(\r\x12\x11\n\tmax_batch\x18\x07 \x01(\r\x12(\n\x06models\x18\x08 \x03(\x0b\x32\x18.headrace.v1.ServedModel\x12+\n\x07started\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x0b\x64rain_grace\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\x06\x44\x65vice\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05\x63ores\x18\x04 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x15\n\rcompute_types\x18\x06 \x03(\t\"B\n\x0bServedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x63ompute_type\x18\x03 \x01(\t\"p\n\rEntryProgress\x12\x12\n\nassignment\x18\x01 \x01(\x04\x12\'\n\x06tokens\x18\x02 \x01(\x0b\x32\x17.headrace.v1.TokenChunk\x12\"\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x15.headrace.v1.EntryEnd\"r\n\x08\x45ntryEnd\x12\x30\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x19.headrace.v1.FinishReason\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.headrace.v1.Error\x12\x11\n\tcancelled\x18\x03 \x01(\x08\")\n\nBatchEnded\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x0c\n\x04lane\x18\x02 \x01(\r\"\xb8\x01\n\rRouterMessage\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x1a.headrace.v1.RouterWelcome\x12&\n\x05start\x18\x02 \x03(\x0b\x32\x17.headrace.v1.StartBatch\x12\x0e\n\x06\x63\x61ncel\x18\x03 \x03(\x04\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12!\n\x05peers\x18\x05 \x01(\x0b\x32\x12.headrace.v1.Peers\x12\r\n\x05leave\x18\x06 \x01(\x08\"+\n\x05Peers\x12\"\n\x07routers\x18\x01 \x03(\x0b\x32\x11.headrace.v1.Peer\"*\n\x04Peer\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\"\n\rRouterWelcome\x12\x11\n\trouter_id\x18\x01 \x01(\t\"\x8b\x01\n\nStartBatch\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x0c\n\x04lane\x18\x02 \x01(\r\x12\r\n\x05model\x18\x03 \x01(\t\x12\'\n\x08sampling\x18\x04 \x01(\x0b\x32\x15.headrace.v1.Sampling\x12(\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x17.headrace.v1.BatchEntry\"\xb4\x01\n\nBatchEntry\x12\x12\n\nassignment\x18\x01 \x01(\x04\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x0e\n\x06prompt\x18\x04 \x03(\r\x12\x11\n\tgenerated\x18\x05 \x03(\r\x12\x12\n\nmax_tokens\x18\x06 \x01(\r\x12\x0c\n\x04stop\x18\x07 \x03(\t\x12(\n\x05trace\x18\x08 \x01(\x0b\x32\x19.headrace.v1.TraceContext\"F\n\x0eGatewayMessage\x12&\n\x04join\x18\x01 \x01(\x0b\x32\x18.headrace.v1.GatewayJoin\x12\x0c\n\x04left\x18\x02 \x03(\t\"H\n\x0bGatewayJoin\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12%\n\x04held\x18\x02 \x03(\x0b\x32\x17.headrace.v1.HeldStream\"|\n\nHeldStream\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x13\n\x0b\x66irst_index\x18\x05 \x01(\r\x12\x14\n\x0ctext_lengths\x18\x06 \x03(\r\"\xcb\x01\n\x0f\x44\x65liveryMessage\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x1a.headrace.v1.RouterWelcome\x12)\n\tcatalogue\x18\x02 \x01(\x0b\x32\x16.headrace.v1.Catalogue\x12)\n\ndeliveries\x18\x03 \x03(\x0b\x32\x15.headrace.v1.Delivery\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12#\n\x06recall\x18\x05 \x03(\x0b\x32\x13.headrace.v1.Recall\",\n\x06Recall\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\")\n\x05\x43laim\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12\r\n\x05taken\x18\x02 \x01(\x08\"W\n\nClaimReply\x12\x11\n\x07running\x18\x01 \x01(\x08H\x00\x12,\n\x0bhanded_over\x18\x02 \x01(\x0b\x32\x15.headrace.v1.HandOverH\x00\x42\x08\n\x06\x61nswer\"\xe0\x01\n\x08HandOver\x12\'\n\x06output\x18\x01 \x01(\x0b\x32\x17.headrace.v1.TokenChunk\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\r\x12\x0e\n\x06losses\x18\x03 \x01(\r\x12\x13\n\x0bresumptions\x18\x04 \x01(\r\x12-\n\nqueue_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x66irst_token_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08releases\x18\x07 \x01(\r\"8\n\tCatalogue\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.headrace.v1.CatalogueModel\"u\n\x0e\x43\x61talogueModel\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Model\x12\x0f\n\x07waiting\x18\x02 \x03(\r\x12\x1b\n\x13seconds_per_request\x18\x03 \x01(\x02\x12\x12\n\nfree_lanes\x18\x04 \x01(\r\"\x9b\x01\n\x08\x44\x65livery\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x06tokens\x18\x02 \x01(\x0b\x32\x17.headrace.v1.TokenChunk\x12&\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x14.headrace.v1.Outcome\x12*\n\x06queued\x18\x04 \x01(\x0b\x32\x1a.headrace.v1.QueuePosition2\x9d\x01\n\rRouterService\x12\x42\n\x04Work\x12\x1a.headrace.v1.WorkerMessage\x1a\x1a.headrace.v1.RouterMessage(\x01\x30\x01\x12H\n\x07\x44\x65liver\x12\x1b.headrace.v1.GatewayMessage\x1a\x1c.headrace.v1.DeliveryMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,56 +37,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKERJOIN_LABELSENTRY']._loaded_options = None
   _globals['_WORKERJOIN_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_WORKERMESSAGE']._serialized_start=129
-  _globals['_WORKERMESSAGE']._serialized_end=287
-  _globals['_WORKERJOIN']._serialized_start=290
-  _globals['_WORKERJOIN']._serialized_end=565
-  _globals['_WORKERJOIN_LABELSENTRY']._serialized_start=520
-  _globals['_WORKERJOIN_LABELSENTRY']._serialized_end=565
-  _globals['_DEVICE']._serialized_start=567
-  _globals['_DEVICE']._serialized_end=678
-  _globals['_SERVEDMODEL']._serialized_start=680
-  _globals['_SERVEDMODEL']._serialized_end=746
-  _globals['_ENTRYPROGRESS']._serialized_start=748
-  _globals['_ENTRYPROGRESS']._serialized_end=860
-  _globals['_ENTRYEND']._serialized_start=862
-  _globals['_ENTRYEND']._serialized_end=976
-  _globals['_BATCHENDED']._serialized_start=978
-  _globals['_BATCHENDED']._serialized_end=1019
-  _globals['_ROUTERMESSAGE']._serialized_start=1022
-  _globals['_ROUTERMESSAGE']._serialized_end=1206
-  _globals['_PEERS']._serialized_start=1208
-  _globals['_PEERS']._serialized_end=1251
-  _globals['_PEER']._serialized_start=1253
-  _globals['_PEER']._serialized_end=1295
-  _globals['_ROUTERWELCOME']._serialized_start=1297
-  _globals['_ROUTERWELCOME']._serialized_end=1331
-  _globals['_STARTBATCH']._serialized_start=1334
-  _globals['_STARTBATCH']._serialized_end=1473
-  _globals['_BATCHENTRY']._serialized_start=1476
-  _globals['_BATCHENTRY']._serialized_end=1656
-  _globals['_GATEWAYMESSAGE']._serialized_start=1658
-  _globals['_GATEWAYMESSAGE']._serialized_end=1728
-  _globals['_GATEWAYJOIN']._serialized_start=1730
-  _globals['_GATEWAYJOIN']._serialized_end=1802
-  _globals['_HELDSTREAM']._serialized_start=1804
-  _globals['_HELDSTREAM']._serialized_end=1928
-  _globals['_DELIVERYMESSAGE']._serialized_start=1931
-  _globals['_DELIVERYMESSAGE']._serialized_end=2134
-  _globals['_RECALL']._serialized_start=2136
-  _globals['_RECALL']._serialized_end=2180
-  _globals['_CLAIM']._serialized_start=2182
-  _globals['_CLAIM']._serialized_end=2223
-  _globals['_CLAIMREPLY']._serialized_start=2225
-  _globals['_CLAIMREPLY']._serialized_end=2312
-  _globals['_HANDOVER']._serialized_start=2315
-  _globals['_HANDOVER']._serialized_end=2539
-  _globals['_CATALOGUE']._serialized_start=2541
-  _globals['_CATALOGUE']._serialized_end=2597
-  _globals['_CATALOGUEMODEL']._serialized_start=2599
-  _globals['_CATALOGUEMODEL']._serialized_end=2716
-  _globals['_DELIVERY']._serialized_start=2719
-  _globals['_DELIVERY']._serialized_end=2874
-  _globals['_ROUTERSERVICE']._serialized_start=2877
-  _globals['_ROUTERSERVICE']._serialized_end=3034
+  _globals['_WORKERMESSAGE']._serialized_start=162
+  _globals['_WORKERMESSAGE']._serialized_end=320
+  _globals['_WORKERJOIN']._serialized_start=323
+  _globals['_WORKERJOIN']._serialized_end=691
+  _globals['_WORKERJOIN_LABELSENTRY']._serialized_start=646
+  _globals['_WORKERJOIN_LABELSENTRY']._serialized_end=691
+  _globals['_DEVICE']._serialized_start=693
+  _globals['_DEVICE']._serialized_end=804
+  _globals['_SERVEDMODEL']._serialized_start=806
+  _globals['_SERVEDMODEL']._serialized_end=872
+  _globals['_ENTRYPROGRESS']._serialized_start=874
+  _globals['_ENTRYPROGRESS']._serialized_end=986
+  _globals['_ENTRYEND']._serialized_start=988
+  _globals['_ENTRYEND']._serialized_end=1102
+  _globals['_BATCHENDED']._serialized_start=1104
+  _globals['_BATCHENDED']._serialized_end=1145
+  _globals['_ROUTERMESSAGE']._serialized_start=1148
+  _globals['_ROUTERMESSAGE']._serialized_end=1332
+  _globals['_PEERS']._serialized_start=1334
+  _globals['_PEERS']._serialized_end=1377
+  _globals['_PEER']._serialized_start=1379
+  _globals['_PEER']._serialized_end=1421
+  _globals['_ROUTERWELCOME']._serialized_start=1423
+  _globals['_ROUTERWELCOME']._serialized_end=1457
+  _globals['_STARTBATCH']._serialized_start=1460
+  _globals['_STARTBATCH']._serialized_end=1599
+  _globals['_BATCHENTRY']._serialized_start=1602
+  _globals['_BATCHENTRY']._serialized_end=1782
+  _globals['_GATEWAYMESSAGE']._serialized_start=1784
+  _globals['_GATEWAYMESSAGE']._serialized_end=1854
+  _globals['_GATEWAYJOIN']._serialized_start=1856
+  _globals['_GATEWAYJOIN']._serialized_end=1928
+  _globals['_HELDSTREAM']._serialized_start=1930
+  _globals['_HELDSTREAM']._serialized_end=2054
+  _globals['_DELIVERYMESSAGE']._serialized_start=2057
+  _globals['_DELIVERYMESSAGE']._serialized_end=2260
+  _globals['_RECALL']._serialized_start=2262
+  _globals['_RECALL']._serialized_end=2306
+  _globals['_CLAIM']._serialized_start=2308
+  _globals['_CLAIM']._serialized_end=2349
+  _globals['_CLAIMREPLY']._serialized_start=2351
+  _globals['_CLAIMREPLY']._serialized_end=2438
+  _globals['_HANDOVER']._serialized_start=2441
+  _globals['_HANDOVER']._serialized_end=2665
+  _globals['_CATALOGUE']._serialized_start=2667
+  _globals['_CATALOGUE']._serialized_end=2723
+  _globals['_CATALOGUEMODEL']._serialized_start=2725
+  _globals['_CATALOGUEMODEL']._serialized_end=2842
+  _globals['_DELIVERY']._serialized_start=2845
+  _globals['_DELIVERY']._serialized_end=3000
+  _globals['_ROUTERSERVICE']._serialized_start=3003
+  _globals['_ROUTERSERVICE']._serialized_end=3160
 # @@protoc_insertion_point(module_scope)

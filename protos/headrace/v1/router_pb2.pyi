@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from headrace.v1 import common_pb2 as _common_pb2
 from headrace.v1 import inference_pb2 as _inference_pb2
@@ -95,6 +96,8 @@ class WorkerJoin(_message.Message):
     LANES_FIELD_NUMBER: _builtins.int
     MAX_BATCH_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    DRAIN_GRACE_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Unique among living workers; a new one at each start."""
     name: _builtins.str
@@ -117,6 +120,14 @@ class WorkerJoin(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
         """The models that it has loaded."""
 
+    @_builtins.property
+    def started(self) -> _timestamp_pb2.Timestamp:
+        """When its process started."""
+
+    @_builtins.property
+    def drain_grace(self) -> _duration_pb2.Duration:
+        """How long its running batches may go on once it drains."""
+
     def __init__(
         self,
         *,
@@ -128,10 +139,12 @@ class WorkerJoin(_message.Message):
         lanes: _builtins.int = ...,
         max_batch: _builtins.int = ...,
         models: _abc.Iterable[Global___ServedModel] | None = ...,
+        started: _timestamp_pb2.Timestamp | None = ...,
+        drain_grace: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "drain_grace", b"drain_grace", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "labels", b"labels", "lanes", b"lanes", "max_batch", b"max_batch", "models", b"models", "name", b"name", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "drain_grace", b"drain_grace", "labels", b"labels", "lanes", b"lanes", "max_batch", b"max_batch", "models", b"models", "name", b"name", "started", b"started", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 
 from headrace.contract.errors import Unavailable
 from headrace.models.store import ModelStore
+from headrace.router.admin import Admin
 from headrace.router.cancels import Cancels
 from headrace.router.catalogue import Catalogue
 from headrace.router.clock import Clock
@@ -34,6 +35,7 @@ from headrace.router.spans import RouterSpans
 from headrace.router.strays import Strays
 from headrace.router.workers import Workers
 from headrace.runtime.grpc_server import GrpcServer
+from headrace.runtime.nats_admin import AdminAnswers
 from headrace.runtime.nats_connection import connect
 from headrace.runtime.nats_state import BROKER_HEALTH, Link, NatsHealth
 from headrace.runtime.nats_upkeep import LayoutKeeper
@@ -198,6 +200,7 @@ class Router:
             tracer=telemetry.tracer,
             grace_s=1.0,  # everything was drained before
             max_message_bytes=own.max_message_bytes,
+            keepalive=settings.grpc.keepalive,
         )
 
     async def run(self, shutdown: Shutdown) -> None:
@@ -219,11 +222,23 @@ class Router:
                 ("layout", self._keeper.run()),
                 ("broker", self._watch_broker()),
             )
+            await self._answer_operators(address, shutdown)
             running = [group.create_task(part, name=name) for name, part in parts]
             log.info("router.ready", router=self._router_id, address=address)
             await shutdown.requested()
             await self._drain(own.drain_grace_s)
             await _end(running)
+
+    async def _answer_operators(self, address: str, shutdown: Shutdown) -> None:
+        admin = Admin(
+            self._router_id,
+            address,
+            workers=self._workers,
+            held=lambda: len(self._ledger),
+            shutdown=shutdown,
+            grace_s=self._settings.router.drain_grace_s,
+        )
+        await AdminAnswers(self._connection, members=admin.members, drain=admin.drain).listen()
 
     async def _watch_broker(self) -> None:
         """Tells how the broker is; pulls anew on each new connection; ends the router where it was refused for good."""
@@ -244,7 +259,7 @@ class Router:
 
     def _peers_changed(self) -> None:
         self._conductor.tell(PeersServe(models=self._peers.models()))
-        self._workers.peers(self._peers.living())
+        self._workers.tell_peers(self._peers.living())
 
     async def _drain(self, grace_s: float) -> None:
         """Takes nothing new, gives back what waits, lets what runs end within its grace, gives back the rest."""

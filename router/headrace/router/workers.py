@@ -1,27 +1,20 @@
-"""The workers' `Work` streams: who is there, and what waits to be sent to it."""
+"""The workers' `Work` streams: who is there, and what they say."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 
 import structlog
 
-from headrace.contract.errors import MalformedMessage
+from headrace.contract.admin import DrainBegun, Member
+from headrace.contract.errors import MalformedMessage, Unavailable
 from headrace.contract.subjects import is_name
 from headrace.contract.values import Failure
-from headrace.contract.work import (
-    BatchEnded,
-    EntryProgress,
-    Peer,
-    RouterMessage,
-    StartBatch,
-    WorkerJoin,
-    WorkerMessage,
-)
+from headrace.contract.work import EntryProgress, Peer, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
 from headrace.router.core import events as ev
+from headrace.router.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
 
@@ -32,56 +25,6 @@ MAX_MODELS = 1024
 DEVICES = ("cpu", "cuda")
 NO_END = Failure(code="MALFORMED_MESSAGE", message="its worker ended it without a reason")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-
-@dataclass(slots=True, eq=False)
-class WorkerLink:
-    """One worker's open stream, and what waits to be sent on it.
-
-    Bounded by the core: one batch per free lane, and one stop per assignment of a running batch.
-    Invariant: `lanes` has the batch of every lane that runs one, and `assigned` has the assignments of those batches. A
-    worker's word on anything else is nobody's: it cannot speak for another worker's work.
-    """
-
-    join: WorkerJoin
-    lanes: dict[int, StartBatch] = field(default_factory=dict)
-    assigned: set[int] = field(default_factory=set)
-    start: list[StartBatch] = field(default_factory=list)
-    cancel: list[int] = field(default_factory=list)
-    draining: bool = False
-    """Whether it is to be told that this router goes."""
-    leaving: bool = False
-    """Whether it said that it goes itself."""
-    peers: tuple[Peer, ...] | None = None
-    """The living routers, where that is news."""
-    heard_s: float = 0.0
-    """When it last said anything, on the loop's clock."""
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def run(self, batch: StartBatch) -> None:
-        """Sends a batch for a free lane."""
-        self.start.append(batch)
-        self.lanes[batch.lane] = batch
-        self.assigned.update(entry.assignment for entry in batch.entries)
-        self.ready.set()
-
-    def end(self, ended: BatchEnded) -> bool:
-        """Whether the lane ran that batch; now it runs none."""
-        batch = self.lanes.get(ended.lane)
-        if batch is None or batch.batch != ended.batch:
-            return False
-        del self.lanes[ended.lane]
-        self.assigned.difference_update(entry.assignment for entry in batch.entries)
-        return True
-
-    def take(self) -> RouterMessage:
-        """Everything that waits."""
-        self.ready.clear()
-        message = RouterMessage(
-            start=tuple(self.start), cancel=tuple(self.cancel), draining=self.draining, peers=self.peers
-        )
-        self.start, self.cancel, self.peers = [], [], None
-        return message
 
 
 class Workers:
@@ -101,6 +44,7 @@ class Workers:
         self._tell = tell
         self._links: dict[str, WorkerLink] = {}
         self._peers: tuple[Peer, ...] = ()
+        self._leaving = False
 
     def __len__(self) -> int:
         return len(self._links)
@@ -113,29 +57,50 @@ class Workers:
             link.cancel.append(assignment)
             link.ready.set()
 
-    def leave(self) -> None:
-        """Tells every worker that this router goes."""
+    def tell_peers(self, peers: tuple[Peer, ...]) -> None:
+        """Tells every worker, now and as it joins, which routers live: where to go when this one is lost."""
+        if peers == self._peers:
+            return
+        self._peers = peers
         for link in self._links.values():
-            link.draining = True
+            link.peers = peers
             link.ready.set()
 
-    def peers(self, routers: tuple[Peer, ...]) -> None:
-        """Tells every worker where to go when this router is lost, where that changed."""
-        if routers != self._peers:
-            self._peers = routers
-            for link in self._links.values():
-                link.peers = routers
+    def leave(self) -> None:
+        """Tells every worker that this router goes; others that come are sent on."""
+        self._leaving = True
+        for link in self._links.values():
+            link.router_leaves = True
+            link.ready.set()
+
+    def members(self) -> tuple[Member, ...]:
+        """As operators see them."""
+        return tuple(link.member(self._router_id) for link in self._links.values())
+
+    def drain(self, name: str) -> DrainBegun | None:
+        """Has the workers of that name drain and end; what is said to an operator, None where there is none."""
+        begun: DrainBegun | None = None
+        for link in self._links.values():
+            if link.join.name == name:
+                begun = DrainBegun(member=link.member(self._router_id), grace_s=link.join.drain_grace_s)
+                link.leave = True
                 link.ready.set()
+        return begun
 
     async def serve(self, messages: AsyncIterator[WorkerMessage]) -> AsyncIterator[RouterMessage]:
-        """Both directions of one worker's stream, until it breaks. Raises MalformedMessage where it makes no sense."""
+        """Both directions of one worker's stream, until it breaks.
+
+        Raises MalformedMessage where it makes no sense, Unavailable where this router goes.
+        """
+        if self._leaving:
+            raise Unavailable("router", "it drains: join another")
         first = await anext(messages, None)
         if first is None or first.join is None:
             raise MalformedMessage("WorkerMessage.join", "must come first")
         link = self._admit(first.join)
         reader = asyncio.create_task(self._read(link, messages), name=f"worker {link.join.name}: read")
         try:
-            yield RouterMessage(welcome=self._router_id)
+            yield RouterMessage(welcome=self._router_id, peers=self._peers or None)
             while True:
                 began_s = self._now()
                 ready = asyncio.ensure_future(link.ready.wait())
@@ -180,7 +145,7 @@ class Workers:
                     router_version=ours.get(model.name, "none"),
                     remedy="router and worker must hold the same model: `headrace model pull` on both",
                 )
-        link = self._links[join.worker_id] = WorkerLink(join, heard_s=self._now())
+        link = self._links[join.worker_id] = WorkerLink(join, served, self._now())
         if self._peers:
             link.peers = self._peers
             link.ready.set()
@@ -209,7 +174,7 @@ class Workers:
                 return  # replaced by a newer stream of the same worker
             link.heard_s = self._now()
             if message.draining:  # first: a lane that this message frees is not for new work
-                link.leaving = True
+                link.draining = True
                 self._tell(ev.WorkerDraining(worker=worker))
             for progress in message.progress:
                 if progress.assignment in link.assigned:
@@ -227,7 +192,7 @@ class Workers:
             return
         if end.finish_reason is not None:
             self._tell(ev.EntryCompleted(assignment=assignment, finish_reason=end.finish_reason))
-        elif end.cancelled and link.leaving:
+        elif end.cancelled and link.draining:
             self._tell(ev.EntryStopped(assignment=assignment))
         else:
             # An end that nobody asked for is a lost attempt, so that a worker which gives back whatever it gets cannot

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 import uvloop
 
 from headrace.cli.addresses import dialled
 from headrace.cli.failures import one_line_errors
+from headrace.client.admin import AdminClient
 from headrace.client.client import HeadraceClient
 from headrace.contract.errors import HeadraceError, InvalidRequest, Unavailable
-from headrace.runtime.settings import load_settings
+from headrace.runtime.settings import Settings, load_settings
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 _ADDRESS = re.compile(r"[^\s/]+:[0-9]{1,5}")
 
@@ -37,11 +40,35 @@ def call_gateway(address: str | None, ask: Callable[[HeadraceClient], Awaitable[
 
     An interruption is a cancellation in `ask`, which gets to cancel what it asked for.
     """
+    return _call(address, lambda where, own: HeadraceClient(where, keepalive=own.grpc.keepalive), ask)
 
+
+def call_admin(address: str | None, ask: Callable[[AdminClient], Awaitable[T]]) -> T:
+    """The same for what operators ask, with the token of the settings."""
+
+    def open_client(where: str, own: Settings) -> AdminClient:
+        token = own.gateway.admin_token
+        return AdminClient(
+            where, token=token.get_secret_value() if token else "", keepalive=own.grpc.keepalive
+        )
+
+    return _call(address, open_client, ask)
+
+
+def _call(
+    address: str | None,
+    open_client: Callable[[str, Settings], AbstractAsyncContextManager[C]],
+    ask: Callable[[C], Awaitable[T]],
+) -> T:
     async def connected() -> T:
-        where = _checked(address) if address is not None else _settings_address()
+        settings = load_settings()
+        where = (
+            _checked(address)
+            if address is not None
+            else dialled(settings.gateway.host, settings.gateway.port)
+        )
         try:
-            async with HeadraceClient(where) as client:
+            async with open_client(where, settings) as client:
                 return await ask(client)
         except Unavailable as error:
             if error.what == "gateway":
@@ -57,11 +84,6 @@ def _checked(address: str) -> str:
     if not _ADDRESS.fullmatch(address):
         raise InvalidRequest("--address", f"must be HOST:PORT, such as 127.0.0.1:7700 (was {address[:80]!r})")
     return address
-
-
-def _settings_address() -> str:
-    gateway = load_settings().gateway
-    return dialled(gateway.host, gateway.port)
 
 
 async def choose_model(client: HeadraceClient, named: str | None) -> str:

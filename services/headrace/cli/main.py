@@ -9,7 +9,9 @@ import typer
 from headrace.cli.bench import bench
 from headrace.cli.deferred import deferred
 from headrace.cli.demo import demo
+from headrace.cli.drain import drain
 from headrace.cli.generate import generate
+from headrace.cli.members import members
 from headrace.cli.processes import gateway, router, worker
 from headrace.cli.requests import cancel, models, result, submit
 from headrace.cli.settings_table import settings
@@ -17,6 +19,7 @@ from headrace.cli.up import up
 
 _MESH = "A mesh on this machine"
 _ASK = "Asking a mesh"
+_OPERATE = "Operating a mesh"
 _SINGLE = "Single processes"
 _MEASURE = "Measuring"
 _SETUP = "Setting up"
@@ -81,12 +84,20 @@ app.add_typer(
     name="dead",
     rich_help_panel=_ASK,
 )
+_add(members, _OPERATE, "  headrace members\n  headrace members --address 10.0.0.7:7700 --json | jq '.[].id'")
+_add(
+    drain,
+    _OPERATE,
+    "  headrace drain box-1-4711\n"
+    "  headrace drain --kind router r-1 --wait 120\n"
+    "  headrace members --json | jq -r '.[].id' | xargs -n 1 headrace drain     a rolling restart of all",
+)
 _add(router, _SINGLE, "  headrace router --host 0.0.0.0 --nats-url nats://broker:4222")
 _add(gateway, _SINGLE, "  headrace gateway --host 0.0.0.0 --port 7700 --nats-url nats://broker:4222")
 _add(
     worker,
     _SINGLE,
-    "  headrace worker --router 10.0.0.7:7701\n"
+    "  headrace worker --router 10.0.0.7:7701,10.0.0.8:7701\n"
     "  headrace worker --router 10.0.0.7:7701 --device cuda:0 --compute-type float16 --lanes 1 --max-batch 32",
 )
 _add(

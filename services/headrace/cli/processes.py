@@ -64,7 +64,12 @@ def gateway(
 def worker(
     router: Annotated[
         str | None,
-        typer.Option("--router", metavar="HOST:PORT", help="The router to join.", show_default=False),
+        typer.Option(
+            "--router",
+            metavar="HOST:PORT,…",
+            help="The routers to join: the first that answers, the others when it is lost.",
+            show_default=False,
+        ),
     ] = None,
     device: DeviceOption = None,
     compute_type: ComputeTypeOption = None,
@@ -76,7 +81,7 @@ def worker(
     config: ConfigOption = None,
     assignments: SetOption = None,
 ) -> None:
-    """Run one worker: it joins a router and runs models on this machine's device."""
+    """Run one worker: it joins a router, another when that is lost, and runs models on this machine's device."""
     flags = {
         "worker.router": router,
         "worker.device": device,

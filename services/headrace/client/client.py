@@ -26,6 +26,7 @@ from headrace.contract.inference_wire import DEFAULT_TENANT, encode_generate
 from headrace.contract.values import Accepted, Outcome, OutcomeKind, QueuePosition, TokenChunk
 from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.grpc_tracing import call_metadata
+from headrace.runtime.keepalive import KEEPALIVE, Keepalive
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub
 
 Event: TypeAlias = "Accepted | QueuePosition | TokenChunk | Outcome"
@@ -43,9 +44,10 @@ class HeadraceClient:
     Calls raise errors of `headrace.contract.errors`. The trace that is current where a call is made goes with it.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, keepalive: Keepalive = KEEPALIVE) -> None:
         """`address` is the gateway's `host:port`. The connection is made with the first call, and remade when lost."""
         self.address = address
+        self._keepalive = keepalive
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
 
@@ -53,7 +55,7 @@ class HeadraceClient:
         return f"<HeadraceClient {self.address}{'' if self._channel else ', closed'}>"
 
     async def __aenter__(self) -> Self:
-        self._channel = open_channel(self.address)
+        self._channel = open_channel(self.address, keepalive=self._keepalive)
         self._stub = InferenceServiceStub(self._channel)
         return self
 

@@ -104,6 +104,13 @@ def _not_found(told: _Told) -> HeadraceError:
     return errors.NotFound(what, name)
 
 
+def _unknown_member(told: _Told) -> HeadraceError:
+    member, listed = told.find(r"""no member ['"](.*)['"]; there are: (.*)""")
+    # As with models: a list that is too long is cut.
+    known = [title for title in listed.split(", ") if not title.endswith("…")]
+    return errors.UnknownMember(member, [] if listed == "none" else known)
+
+
 def _unavailable(told: _Told) -> HeadraceError:
     what, problem = told.find(r"(.*?): (.*)")
     return errors.Unavailable(what or "gateway", problem)
@@ -131,6 +138,9 @@ _BUILD: Mapping[str, Callable[[_Told], HeadraceError]] = {
     errors.DuplicateRequest.code: _duplicate,
     errors.Overloaded.code: _overloaded,
     errors.NotFound.code: _not_found,
+    errors.UnknownMember.code: _unknown_member,
+    errors.NotAuthenticated.code: lambda told: errors.NotAuthenticated(told.message),
+    errors.NotPermitted.code: lambda told: errors.NotPermitted(told.message),
     errors.Unavailable.code: _unavailable,
     errors.EngineFailed.code: _engine_failed,
     errors.TooManyAttempts.code: _too_many_attempts,

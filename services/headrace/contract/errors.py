@@ -7,6 +7,9 @@
     ├── DuplicateRequest(request_id)            the id is already in use
     ├── Overloaded(reason, retry_after_s)       refused for lack of room; try again later
     ├── NotFound(what, name)
+    ├── UnknownMember(member, known)            no process of the mesh has that id
+    ├── NotAuthenticated(problem)               the caller does not say who it is, or cannot be believed
+    ├── NotPermitted(problem)                   the caller may not do that
     ├── Unavailable(what, problem)              a part that is needed does not answer
     ├── EngineFailed(problem)                   the engine failed on an entry
     ├── TooManyAttempts(attempts, last)         given up after K attempts
@@ -94,6 +97,37 @@ class NotFound(HeadraceError):
         super().__init__(f"no {what} {name[:80]!r}")
         self.what = what
         self.name = name
+
+
+class UnknownMember(HeadraceError):
+    """No process of the mesh that answers has that id; `known` are those that there are, each with its kind."""
+
+    code = "UNKNOWN_MEMBER"
+
+    def __init__(self, member: str, known: Sequence[str]) -> None:
+        super().__init__(f"no member {member[:80]!r}; there are: {', '.join(known) or 'none'}")
+        self.member = member
+        self.known = tuple(known)
+
+
+class NotAuthenticated(HeadraceError):
+    """The caller does not say who it is, or cannot be believed."""
+
+    code = "UNAUTHENTICATED"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class NotPermitted(HeadraceError):
+    """The caller may not do that."""
+
+    code = "PERMISSION_DENIED"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 class Unavailable(HeadraceError):

@@ -19,6 +19,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from headrace.contract.admin import MemberKind
 from headrace.contract.errors import InvalidRequest
 from headrace.contract.values import Priority
 
@@ -38,10 +39,12 @@ CANCEL_WILDCARD = f"{ROOT}.cancel.>"
 SEEN_WILDCARD = f"{ROOT}.seen.>"
 CLAIM_WILDCARD = f"{ROOT}.claim.>"
 ADMIN_STATUS = f"{ROOT}.admin.status"
+DRAIN_WILDCARD = f"{ROOT}.admin.drain.>"
 
 MAX_NAME_LENGTH = 64
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_PREFIX = f"{ROOT}.req."
+_DRAIN_PREFIX = f"{ROOT}.admin.drain."
 _SEEN_PREFIX = f"{ROOT}.seen."
 
 # Headers that a raw producer may set and that the gateway does set.
@@ -174,9 +177,18 @@ def parse_claim(subject: str) -> tuple[str, str]:
     return _parse_pair(subject, f"{ROOT}.claim.")
 
 
-def drain_subject(kind: str, member_id: str) -> str:
-    """Where a member is asked to drain; `kind` is router, gateway or worker."""
-    return f"{ROOT}.admin.drain.{kind}.{member_id}"
+def drain_subject(kind: MemberKind, member_id: str) -> str:
+    """Where a member is asked to drain."""
+    return f"{_DRAIN_PREFIX}{kind.value}.{member_id}"
+
+
+def parse_drain(subject: str) -> tuple[MemberKind, str]:
+    """(kind, member id) of a drain subject. Raises InvalidRequest where it is none."""
+    kind, member_id = _parse_pair(subject, _DRAIN_PREFIX)
+    try:
+        return MemberKind(kind), member_id
+    except ValueError:
+        raise InvalidRequest("subject", f"names no kind of member: {kind}") from None
 
 
 def check_reply_subject(subject: str, tenant: str) -> str:

@@ -42,6 +42,10 @@ class WorkerJoin:
     max_batch: int
     models: tuple[ServedModel, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
+    started_s: float = 0.0
+    """When its process started, in Unix time."""
+    drain_grace_s: float = 0.0
+    """How long its running batches may go on once it drains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from headrace.contract.common_wire import (
     decode_chunk,
+    decode_duration,
     decode_failure,
     decode_finish,
     decode_sampling,
+    decode_timestamp,
     decode_trace,
+    encode_duration,
     encode_failure,
     encode_finish,
     encode_sampling,
+    encode_timestamp,
     encode_trace,
 )
 from headrace.contract.work import (
@@ -117,6 +121,8 @@ def _encode_join(join: WorkerJoin) -> pb.WorkerJoin:
             pb.ServedModel(name=model.name, version=model.version, compute_type=model.compute_type)
             for model in join.models
         ],
+        started=encode_timestamp(join.started_s),
+        drain_grace=encode_duration(join.drain_grace_s),
     )
 
 
@@ -141,6 +147,8 @@ def _decode_join(message: pb.WorkerJoin) -> WorkerJoin:
             ServedModel(name=model.name, version=model.version, compute_type=model.compute_type)
             for model in message.models
         ),
+        started_s=decode_timestamp(message.started),
+        drain_grace_s=decode_duration(message.drain_grace),
     )
 
 

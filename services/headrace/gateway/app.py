@@ -7,16 +7,21 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import grpc.aio
 import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from opentelemetry.trace import Tracer
 
 from headrace.contract.errors import Unavailable
+from headrace.gateway.admin import NAME as ADMIN
+from headrace.gateway.admin import AdminService, Own
 from headrace.gateway.admission import Admission
 from headrace.gateway.cancel import Cancels
 from headrace.gateway.generate import Generation
+from headrace.gateway.guard import Guard
 from headrace.gateway.link import Redial
+from headrace.gateway.members import Members
 from headrace.gateway.publish import Publisher
 from headrace.gateway.readiness import Readiness
 from headrace.gateway.recovery import Recovery
@@ -27,11 +32,13 @@ from headrace.gateway.streams import Streams
 from headrace.gateway.submit import Submission
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.grpc_server import GrpcServer
+from headrace.runtime.nats_admin import AdminAnswers
 from headrace.runtime.nats_connection import connect
 from headrace.runtime.nats_upkeep import LayoutKeeper
 from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import start_telemetry
+from headrace.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from headrace.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 
 log = structlog.get_logger(__name__)
@@ -61,7 +68,8 @@ async def run(
             keeper = LayoutKeeper(nc, settings, readiness.nats)
             if await shutdown.unless_requested(keeper.first()) is None:
                 return
-            parts = _assemble(settings, gateway_id, readiness, nc, keeper, telemetry.tracer)
+            parts = _assemble(settings, gateway_id, readiness, nc, keeper, telemetry.tracer, shutdown)
+            await parts.answers.listen()
             await _serve(settings, shutdown, parts, on_ready)
         finally:
             await connecting.__aexit__(None, None, None)
@@ -78,6 +86,7 @@ class Parts:
     routers: Routers
     cancels: Cancels
     server: GrpcServer
+    answers: AdminAnswers
 
 
 def _assemble(
@@ -87,6 +96,7 @@ def _assemble(
     nc: Client,
     keeper: LayoutKeeper,
     tracer: Tracer,
+    shutdown: Shutdown,
 ) -> Parts:
     own = settings.gateway
     js = nc.jetstream(timeout=own.publish_timeout_s)
@@ -105,6 +115,7 @@ def _assemble(
             wait_s=own.rejoin_wait_s,
             max_wait_s=own.rejoin_max_wait_s,
             max_message_bytes=settings.router.max_message_bytes,
+            keepalive=settings.grpc.keepalive,
         ),
         member_ttl_s=settings.nats.member_ttl_s,
     )
@@ -120,16 +131,30 @@ def _assemble(
         keeper=keeper,
         tracer=tracer,
     )
+    admin = AdminService(Guard(own.admin_token), Members(nc, wait_s=own.admin_wait_s))
+
+    def register(server: grpc.aio.Server) -> None:
+        add_InferenceServiceServicer_to_server(service, server)
+        add_AdminServiceServicer_to_server(admin, server)
+
     server = GrpcServer(
         host=own.host,
         port=own.port,
         setting="gateway.port",
-        register=lambda server: add_InferenceServiceServicer_to_server(service, server),
-        services=(NAME,),
+        register=register,
+        services=(NAME, ADMIN),
         tracer=tracer,
         grace_s=LAST_CALLS_S,
         max_message_bytes=own.max_request_bytes,
         max_concurrent_calls=own.max_concurrent_streams + OTHER_CALLS,
+        keepalive=settings.grpc.keepalive,
+    )
+    itself = Own(
+        gateway_id,
+        address=lambda: server.address,
+        streams=streams,
+        shutdown=shutdown,
+        grace_s=own.drain_grace_s,
     )
     return Parts(
         readiness=readiness,
@@ -139,6 +164,7 @@ def _assemble(
         routers=routers,
         cancels=cancels,
         server=server,
+        answers=AdminAnswers(nc, members=itself.members, drain=itself.drain),
     )
 
 
@@ -205,6 +231,7 @@ async def _serve(
         ]
         async with parts.server:
             background.append(tasks.create_task(parts.readiness.report(parts.server, NAME), name="readiness"))
+            await parts.server.set_serving(ADMIN, serving=True)
             log.info("gateway.ready", address=parts.server.address)
             on_ready(parts.server.address)
             await shutdown.requested()

@@ -17,6 +17,7 @@ from headrace.contract.errors import HeadraceError
 from headrace.gateway.catalogue import Catalogue
 from headrace.gateway.streams import Stream, Streams, pieces
 from headrace.runtime.grpc_channel import open_channel
+from headrace.runtime.keepalive import KEEPALIVE, Keepalive
 from headrace.v1.router_pb2_grpc import RouterServiceStub
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,7 @@ class Redial:
     wait_s: float
     max_wait_s: float
     max_message_bytes: int
+    keepalive: Keepalive = KEEPALIVE
 
     def pause_s(self, failures: int) -> float:
         """Doubled each time, less up to half by chance, so that gateways do not come all at once."""
@@ -108,7 +110,9 @@ class Link:
 
     async def _serve(self) -> None:
         async with open_channel(
-            self.member.address, max_message_bytes=self._redial.max_message_bytes
+            self.member.address,
+            keepalive=self._redial.keepalive,
+            max_message_bytes=self._redial.max_message_bytes,
         ) as channel:
             call = RouterServiceStub(channel).Deliver()
             try:

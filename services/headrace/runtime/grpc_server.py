@@ -15,9 +15,10 @@ from grpc_reflection.v1alpha import reflection
 from opentelemetry.trace import Tracer
 
 from headrace.contract.errors import StartError
-from headrace.runtime.grpc_channel import KEEPALIVE, MAX_MESSAGE_BYTES, Keepalive, size_options
+from headrace.runtime.grpc_channel import MAX_MESSAGE_BYTES, size_options
 from headrace.runtime.grpc_status import StatusInterceptor
 from headrace.runtime.grpc_tracing import TracingInterceptor
+from headrace.runtime.keepalive import KEEPALIVE, Keepalive
 
 GRACE_S = 5.0
 """How long calls that run may go on after a stop: half of what supervisors tend to give."""

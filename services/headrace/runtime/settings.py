@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from headrace.contract.requests import Limits
 from headrace.runtime.settings_docs import SettingDoc, describe_model, env_name
 from headrace.runtime.settings_faults import Fault, SettingsError
+from headrace.runtime.settings_grpc import GrpcSettings
 from headrace.runtime.settings_nats import NatsSettings, QueueSettings
 from headrace.runtime.settings_processes import GatewaySettings, RouterSettings, WorkerSettings
 from headrace.runtime.settings_section import Section, UserPath
@@ -25,6 +26,7 @@ from headrace.runtime.settings_sources import Gathered, gather
 __all__ = [
     "Fault",
     "GatewaySettings",
+    "GrpcSettings",
     "LimitSettings",
     "LogSettings",
     "NatsSettings",
@@ -103,6 +105,7 @@ class Settings(Section):
     router: RouterSettings = Field(default_factory=RouterSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    grpc: GrpcSettings = Field(default_factory=GrpcSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import re
 import socket
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from headrace.runtime.settings_nats import MIB
-from headrace.runtime.settings_section import Host, Labels, Name, Names, Port, Seconds, Section
+from headrace.runtime.settings_section import (
+    Addresses,
+    Host,
+    Labels,
+    Name,
+    Names,
+    Port,
+    Seconds,
+    Section,
+)
 
 
 class RouterSettings(Section):
@@ -143,6 +152,17 @@ class GatewaySettings(Section):
     rejoin_max_wait_s: Seconds = Field(
         default=5.0, description="Longest wait in seconds between attempts to reach a router."
     )
+    admin_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = Field(
+        default=None,
+        description="Who brings it as `authorization: Bearer` may list and drain the members of the mesh; `headrace"
+        " members` and `drain` read it from here. None: only calls from the gateway's own machine may, which a proxy"
+        " there makes of all.",
+    )
+    admin_wait_s: Seconds = Field(
+        default=0.3,
+        description="Seconds that the members get to answer when an operator lists them: far more than it takes, as"
+        " one that is late is not listed.",
+    )
     drain_grace_s: Seconds = Field(
         default=30.0, description="Seconds that open streams get to end when the gateway is told to stop."
     )
@@ -154,18 +174,26 @@ class GatewaySettings(Section):
         return self
 
 
+def _check_token(token: SecretStr) -> SecretStr:
+    """Metadata of a call is printable ASCII. The text never quotes the token."""
+    if not re.fullmatch(r"[!-~]{8,512}", token.get_secret_value()):
+        raise ValueError("must be 8 to 512 printable ASCII characters, without spaces")
+    return token
+
+
 def _worker_name() -> str:
     host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:48] or "worker"
     return f"{host}-{os.getpid()}"
 
 
 class WorkerSettings(Section):
-    """The worker: its router, its device, its lanes."""
+    """The worker: its routers, its device, its lanes."""
 
-    router: str = Field(
-        default="127.0.0.1:7701",
-        pattern=r"^[^\s,/]+:[0-9]{1,5}$",
-        description="host:port of the router to join.",
+    router: Addresses = Field(
+        default=("127.0.0.1:7701",),
+        min_length=1,
+        description="host:port of the routers to join, with commas between: the first that answers. Each tells of"
+        " the other living ones, which are joined too when it is lost; one that is reachable at the start suffices.",
     )
     name: Name = Field(
         default_factory=_worker_name,
@@ -202,11 +230,11 @@ class WorkerSettings(Section):
     )
     rejoin_wait_s: Seconds = Field(
         default=0.25,
-        description="Seconds before the second attempt to join the router; doubled each time, with jitter.",
+        description="Seconds to wait once every known router has been tried in vain; doubled each time, with jitter.",
     )
     rejoin_max_wait_s: Seconds = Field(
-        default=5.0,
-        description="Longest wait in seconds between attempts to join: how late a router's return is noticed.",
+        default=1.0,
+        description="Longest wait in seconds between such attempts: how late a router's return is noticed.",
     )
     drain_grace_s: Seconds = Field(
         default=30.0,

@@ -42,6 +42,8 @@ def _split_pairs(value: object) -> object:
 
 Host = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s/]+$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Address = Annotated[str, Field(max_length=300, pattern=r"^[^\s,/]+:[0-9]{1,5}$")]
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(_split)]
 Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9_-]{{1,{MAX_NAME_LENGTH}}}$")]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]

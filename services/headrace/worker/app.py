@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +25,7 @@ from headrace.worker.device import EngineInventory, choose_lanes, find_device
 from headrace.worker.lane import Lane
 from headrace.worker.link import Link
 from headrace.worker.outbox import Outbox
+from headrace.worker.routers import Routers
 from headrace.worker.serving import Placing, ServingModel, choose_models, load_model
 from headrace.worker.session import Session, SessionTimes
 
@@ -75,7 +77,9 @@ async def _serve(
 ) -> None:
     own = settings.worker
     outbox = Outbox()
-    async with open_channel(own.router) as channel, AsyncExitStack() as stack:
+    rng = random.Random()
+    routers = Routers(own.router, rng)
+    async with AsyncExitStack() as stack:
         lanes = [await stack.enter_async_context(Lane(index)) for index in range(placing.lanes)]
         crew = Crew(
             lanes,
@@ -89,17 +93,22 @@ async def _serve(
         times = SessionTimes(
             heartbeat_s=settings.router.worker_timeout_s / _HEARTBEATS, drain_grace_s=own.drain_grace_s
         )
-        stub = RouterServiceStub(channel)
 
-        def open_session(joined: Callable[[str], None]) -> Session:
-            return Session(stub.Work(), join, crew, outbox, times=times, shutdown=shutdown, joined=joined)
+        @asynccontextmanager
+        async def open_session(address: str, joined: Callable[[str], None]) -> AsyncIterator[Session]:
+            # A channel of its own: one that has failed before would wait before it connects again.
+            async with open_channel(address, keepalive=settings.grpc.keepalive) as channel:
+                call = RouterServiceStub(channel).Work()
+                yield Session(
+                    call, join, crew, outbox, times=times, shutdown=shutdown, joined=joined, told=routers.told
+                )
 
         link = Link(
             open_session,
             crew,
             outbox,
-            router=own.router,
-            backoff=Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s, random.Random()),
+            routers=routers,
+            backoff=Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s, rng),
             shutdown=shutdown,
             about=_about(placing, models),
         )
@@ -117,6 +126,8 @@ def _describe(settings: Settings, placing: Placing, models: dict[str, ServingMod
         lanes=placing.lanes,
         max_batch=own.max_batch,
         models=tuple(model.served for model in models.values()),
+        started_s=time.time(),
+        drain_grace_s=own.drain_grace_s,
     )
 
 

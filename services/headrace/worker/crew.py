@@ -22,7 +22,10 @@ log = structlog.get_logger(__name__)
 class Crew:
     """Runs what the router says, and says in the outbox what came of it. Has no queue: a lane is free or it is not.
 
-    `_running` holds each batch from `start` until its lane is free. Used on the event loop alone.
+    A batch that was abandoned may hold the engine for a while, as nothing interrupts a prefill; to the next router its
+    lane is free, and a batch for it begins then. `_running` holds the batches of the router that is joined, by lane,
+    from `start` to their end; `_abandoned` those of one that is gone, at most one per lane. Used on the event loop
+    alone.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Crew:
         self._name = name
         self._tracer = tracer
         self._running: dict[int, Batch] = {}
+        self._abandoned: dict[int, Batch] = {}
         self._by_assignment: dict[int, Batch] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -66,7 +70,8 @@ class Crew:
         self._running[lane.index] = batch
         self._by_assignment.update((entry.assignment, batch) for entry in batch.entries)
         self._idle.clear()
-        lane.start(batch, self._end)
+        if lane.index not in self._abandoned:
+            lane.start(batch, self._end)
 
     def cancel(self, assignment: int) -> None:
         """Ends one entry within one step. One that is not running has ended already: nothing happens."""
@@ -75,12 +80,19 @@ class Crew:
             batch.cancel(assignment)
 
     def abandon(self) -> None:
-        """Ends all batches within one step each, without a word to the router."""
-        for batch in self._running.values():
+        """Ends all batches without a word to the router. All lanes are free for another one."""
+        for index, batch in self._running.items():
             batch.abandon()
+            if index in self._abandoned:
+                batch.finish(None)  # it waited for its lane
+            else:
+                self._abandoned[index] = batch
+        self._running.clear()
+        self._by_assignment.clear()
+        self._idle.set()
 
     async def idle(self) -> None:
-        """Returns when all lanes are free."""
+        """Returns when nothing runs for the router."""
         await self._idle.wait()
 
     def _check(self, start: StartBatch) -> tuple[Lane, ServingModel]:
@@ -91,7 +103,7 @@ class Crew:
         if not 0 <= start.lane < len(self._lanes):
             raise Unavailable(f"lane {start.lane}", f"there are {len(self._lanes)} lanes")
         lane = self._lanes[start.lane]
-        if lane.work is not None:
+        if lane.index in self._running:
             raise Unavailable(f"lane {start.lane}", "it runs another batch")
         if not 1 <= len(start.entries) <= self._max_batch:
             raise Unavailable(
@@ -103,6 +115,12 @@ class Crew:
         return lane, model
 
     def _end(self, lane: int, failure: EngineFailed | None) -> None:
+        left = self._abandoned.pop(lane, None)
+        if left is not None:
+            left.finish(failure)
+            if (waiting := self._running.get(lane)) is not None:
+                self._lanes[lane].start(waiting, self._end)
+            return
         batch = self._running.pop(lane)
         for entry in batch.entries:
             del self._by_assignment[entry.assignment]

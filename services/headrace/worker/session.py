@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import grpc.aio
 import structlog
 
 from headrace.contract.errors import Unavailable
-from headrace.contract.work import WorkerJoin, WorkerMessage
+from headrace.contract.work import Peer, RouterMessage, WorkerJoin, WorkerMessage
 from headrace.contract.work_wire import decode_router_message, encode_worker_message
 from headrace.runtime.shutdown import Shutdown
 from headrace.worker.crew import Crew
@@ -21,6 +21,11 @@ log = structlog.get_logger(__name__)
 
 FAREWELL_S = 2.0
 """How long a worker that leaves waits for its last frames to be taken, and then for the router to end the stream."""
+
+
+WELCOME_S = 5.0
+"""How long a router may take to answer a join. One that is stopped does not even finish to connect, which gRPC gives up
+after a second; this is for one whose event loop hangs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +41,8 @@ class SessionTimes:
 class Session:
     """Serves one router on one stream. Leaves when `shutdown` is requested, or when the router drains.
 
-    `_leaving` and `_router_drains` are written by the tasks of `run`.
+    A router that wants this worker to leave requests the shutdown. `_leaving` and `_router_drains` are written by the
+    tasks of `run`.
     """
 
     def __init__(
@@ -49,8 +55,11 @@ class Session:
         times: SessionTimes,
         shutdown: Shutdown,
         joined: Callable[[str], None],
+        told: Callable[[Sequence[Peer]], None],
     ) -> None:
-        """`call`: an open `RouterService.Work`. `joined` is called with the router's id when it has answered."""
+        """`call`: an open `RouterService.Work`. `joined` is called with the router's id when it has answered, `told`
+        with the living routers whenever it says which they are.
+        """
         self._call = call
         self._join = join
         self._crew = crew
@@ -58,8 +67,14 @@ class Session:
         self._times = times
         self._shutdown = shutdown
         self._joined = joined
+        self._told = told
         self._leaving = False
         self._router_drains = asyncio.Event()
+
+    @property
+    def router_drains(self) -> bool:
+        """Whether the router has said that it goes."""
+        return self._router_drains.is_set()
 
     async def run(self) -> None:
         """Returns when this worker has left. Raises Unavailable, in a group, where the stream broke before."""
@@ -79,25 +94,33 @@ class Session:
     async def _read(self) -> None:
         problem = "it ended the stream"
         try:
-            while (message := await self._call.read()) is not grpc.aio.EOF:
-                self._hear(message)
+            async with asyncio.timeout(WELCOME_S):
+                message = await self._call.read()
+            while message is not grpc.aio.EOF:
+                self._hear(decode_router_message(message))
+                message = await self._call.read()
+        except TimeoutError:
+            problem = f"it did not answer within {WELCOME_S:g} s"
         except grpc.aio.AioRpcError as error:
             problem = f"{error.code().name}: {error.details()}"
         if not self._leaving:
             raise Unavailable("router", problem)
 
-    def _hear(self, message: Any) -> None:
+    def _hear(self, said: RouterMessage) -> None:
         if self._leaving:
             return
-        said = decode_router_message(message)
         if said.welcome:
             self._joined(said.welcome)
+        if said.peers is not None:
+            self._told(said.peers)
         for start in said.start:
             self._crew.start(start)
         for assignment in said.cancel:
             self._crew.cancel(assignment)
+        if said.leave:
+            self._shutdown.request("an operator asked for it")
         if said.draining and not self._router_drains.is_set():
-            log.info("router.draining", remedy="its running batches end here; then this worker joins again")
+            log.info("router.draining", remedy="its running batches end here; then this worker joins another")
             self._router_drains.set()
 
     async def _write(self) -> None:
@@ -122,7 +145,6 @@ class Session:
             except TimeoutError:
                 log.warning("worker.drain_cut", grace_s=self._times.drain_grace_s, running=repr(self._crew))
                 self._crew.abandon()
-                await self._crew.idle()
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:

@@ -1,0 +1,82 @@
+"""One worker's open `Work` stream: what it is, what it runs, and what waits to be sent to it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from headrace.contract.admin import Member, MemberKind
+from headrace.contract.work import BatchEnded, Peer, RouterMessage, StartBatch, WorkerJoin
+
+
+@dataclass(slots=True, eq=False)
+class WorkerLink:
+    """Bounded by the core: one batch per free lane, and one stop per assignment of a running batch. Of what else is to
+    be told only the latest waits.
+
+    Invariant: `lanes` has the batch of every lane that runs one, and `assigned` has the assignments of those batches. A
+    worker's word on anything else is nobody's: it cannot speak for another worker's work.
+    """
+
+    join: WorkerJoin
+    models: frozenset[str]
+    """Those of its models that this router holds too."""
+    heard_s: float
+    """When it last said anything, on the loop's clock."""
+    lanes: dict[int, StartBatch] = field(default_factory=dict)
+    assigned: set[int] = field(default_factory=set)
+    start: list[StartBatch] = field(default_factory=list)
+    cancel: list[int] = field(default_factory=list)
+    router_leaves: bool = False
+    """The worker is to join another router."""
+    leave: bool = False
+    """The worker is to end."""
+    peers: tuple[Peer, ...] | None = None
+    """The living routers, where it has not heard of the latest yet."""
+    draining: bool = False
+    """It said that it takes no more batches."""
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def run(self, batch: StartBatch) -> None:
+        """Sends a batch for a free lane."""
+        self.start.append(batch)
+        self.lanes[batch.lane] = batch
+        self.assigned.update(entry.assignment for entry in batch.entries)
+        self.ready.set()
+
+    def end(self, ended: BatchEnded) -> bool:
+        """Whether the lane ran that batch; now it runs none."""
+        batch = self.lanes.get(ended.lane)
+        if batch is None or batch.batch != ended.batch:
+            return False
+        del self.lanes[ended.lane]
+        self.assigned.difference_update(entry.assignment for entry in batch.entries)
+        return True
+
+    def take(self) -> RouterMessage:
+        """Everything that waits."""
+        self.ready.clear()
+        message = RouterMessage(
+            start=tuple(self.start),
+            cancel=tuple(self.cancel),
+            draining=self.router_leaves,
+            peers=self.peers,
+            leave=self.leave,
+        )
+        self.start, self.cancel, self.peers = [], [], None
+        return message
+
+    def member(self, router_id: str) -> Member:
+        """As operators see it."""
+        return Member(
+            kind=MemberKind.WORKER,
+            id=self.join.name,
+            started_s=self.join.started_s,
+            draining=self.draining or self.leave,
+            requests=len(self.assigned),
+            router=router_id,
+            lanes=self.join.lanes,
+            busy_lanes=len(self.lanes),
+            models=tuple(sorted(self.models)),
+            device=self.join.device.kind,
+        )

@@ -1,0 +1,79 @@
+"""A connection to a gateway for operators: who is in the mesh, and that one of them is to drain.
+
+async with AdminClient("127.0.0.1:7700") as admin:
+    for member in await admin.members():
+        print(member.kind, member.id, member.requests)
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import grpc.aio
+
+from headrace.client.failures import error_of_call
+from headrace.contract import admin_wire as wire
+from headrace.contract.admin import DrainBegun, Member, MemberKind
+from headrace.runtime.grpc_channel import open_channel
+from headrace.runtime.grpc_tracing import call_metadata
+from headrace.runtime.keepalive import KEEPALIVE, Keepalive
+from headrace.v1.admin_pb2_grpc import AdminServiceStub
+
+ANSWER_S = 10.0
+"""How long a gateway may take to gather what it is asked for."""
+
+
+class AdminClient:
+    """One connection to a gateway's AdminService. Use it as `async with`.
+
+    Calls raise errors of `headrace.contract.errors`.
+    """
+
+    def __init__(self, address: str, *, token: str = "", keepalive: Keepalive = KEEPALIVE) -> None:
+        """`address` is the gateway's `host:port`; `token` its `gateway.admin_token`, where it has one.
+
+        The token crosses the network as it is: give it only where nobody listens.
+        """
+        self.address = address
+        self._token = token
+        self._keepalive = keepalive
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: Any = None
+
+    def __repr__(self) -> str:
+        return f"<AdminClient {self.address}{'' if self._channel else ', closed'}>"
+
+    async def __aenter__(self) -> Self:
+        self._channel = open_channel(self.address, keepalive=self._keepalive)
+        self._stub = AdminServiceStub(self._channel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close()
+
+    async def members(self) -> tuple[Member, ...]:
+        """The processes that answer now: routers, gateways, workers, each by id."""
+        return wire.decode_members_response(await self._ask("ListMembers", wire.encode_list_members()))
+
+    async def drain(self, member_id: str, kind: MemberKind | None = None) -> DrainBegun:
+        """Has a member take nothing new, finish or hand on what it has, and end. Returns when it has begun.
+
+        Raises UnknownMember, or InvalidRequest("kind") where members of several kinds have that id.
+        """
+        return wire.decode_drain_response(await self._ask("Drain", wire.encode_drain(kind, member_id)))
+
+    async def _ask(self, method: str, message: Any) -> Any:
+        if self._stub is None:
+            raise RuntimeError("the client is closed: use it inside `async with`")
+        metadata = [*call_metadata()]
+        if self._token:
+            metadata.append(("authorization", f"Bearer {self._token}"))
+        try:
+            return await getattr(self._stub, method)(message, timeout=ANSWER_S, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise error_of_call(error) from error

@@ -1,0 +1,141 @@
+"""The messages of AdminService, and of its subjects on NATS, to protobuf and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from google.protobuf.message import DecodeError
+
+from headrace.contract.admin import DrainBegun, Member, MemberKind
+from headrace.contract.common_wire import (
+    decode_duration,
+    decode_timestamp,
+    encode_duration,
+    encode_timestamp,
+)
+from headrace.contract.errors import InvalidRequest, MalformedMessage
+from headrace.v1 import admin_pb2 as pb
+
+_KIND = {
+    MemberKind.ROUTER: pb.MEMBER_KIND_ROUTER,
+    MemberKind.GATEWAY: pb.MEMBER_KIND_GATEWAY,
+    MemberKind.WORKER: pb.MEMBER_KIND_WORKER,
+}
+_KIND_IN = {number: kind for kind, number in _KIND.items()}
+
+
+def encode_member_kind(kind: MemberKind | None) -> pb.MemberKind.ValueType:
+    return pb.MEMBER_KIND_UNSPECIFIED if kind is None else _KIND[kind]
+
+
+def decode_member_kind(number: pb.MemberKind.ValueType) -> MemberKind | None:
+    """None for `unspecified`. Raises InvalidRequest("kind") for a number that is no kind."""
+    if number == pb.MEMBER_KIND_UNSPECIFIED:
+        return None
+    try:
+        return _KIND_IN[number]
+    except KeyError:
+        allowed = ", ".join(kind.value for kind in MemberKind)
+        raise InvalidRequest("kind", f"must be one of {allowed} (was number {number})") from None
+
+
+def encode_member(member: Member) -> pb.Member:
+    return pb.Member(
+        kind=_KIND[member.kind],
+        id=member.id,
+        address=member.address,
+        started=encode_timestamp(member.started_s),
+        draining=member.draining,
+        requests=member.requests,
+        router=member.router,
+        lanes=member.lanes,
+        busy_lanes=member.busy_lanes,
+        models=member.models,
+        device=member.device,
+    )
+
+
+def _decode_member(message: pb.Member, kind: MemberKind) -> Member:
+    return Member(
+        kind=kind,
+        id=message.id,
+        address=message.address,
+        started_s=decode_timestamp(message.started),
+        draining=message.draining,
+        requests=message.requests,
+        router=message.router,
+        lanes=message.lanes,
+        busy_lanes=message.busy_lanes,
+        models=tuple(message.models),
+        device=message.device,
+    )
+
+
+def _decode_members(messages: Iterable[pb.Member]) -> tuple[Member, ...]:
+    """Without those of a kind that only a newer version knows."""
+    return tuple(
+        _decode_member(message, _KIND_IN[message.kind]) for message in messages if message.kind in _KIND_IN
+    )
+
+
+def encode_list_members() -> pb.ListMembersRequest:
+    return pb.ListMembersRequest()
+
+
+def members_response(members: Iterable[Member]) -> pb.ListMembersResponse:
+    return pb.ListMembersResponse(members=map(encode_member, members))
+
+
+def decode_members_response(message: pb.ListMembersResponse) -> tuple[Member, ...]:
+    return _decode_members(message.members)
+
+
+def encode_drain(kind: MemberKind | None, member_id: str) -> pb.DrainRequest:
+    return pb.DrainRequest(kind=encode_member_kind(kind), id=member_id)
+
+
+def decode_drain(message: pb.DrainRequest) -> tuple[MemberKind | None, str]:
+    """(kind, id). Raises InvalidRequest."""
+    return decode_member_kind(message.kind), message.id
+
+
+def drain_response(begun: DrainBegun) -> pb.DrainResponse:
+    return pb.DrainResponse(member=encode_member(begun.member), grace=encode_duration(begun.grace_s))
+
+
+def decode_drain_response(message: pb.DrainResponse) -> DrainBegun:
+    """Raises MalformedMessage where it names no member."""
+    kind = _KIND_IN.get(message.member.kind)
+    if kind is None:
+        raise MalformedMessage("DrainResponse.member", "is of no kind that this version knows")
+    return DrainBegun(member=_decode_member(message.member, kind), grace_s=decode_duration(message.grace))
+
+
+def encode_status(members: Iterable[Member]) -> bytes:
+    """The answer on `hr.v1.admin.status`."""
+    return pb.StatusReply(members=map(encode_member, members)).SerializeToString()
+
+
+def decode_status(body: bytes) -> tuple[Member, ...]:
+    """Raises MalformedMessage."""
+    message = pb.StatusReply()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise MalformedMessage("status", "is not a StatusReply") from None
+    return _decode_members(message.members)
+
+
+def encode_drain_begun(begun: DrainBegun) -> bytes:
+    """The answer on `hr.v1.admin.drain.<kind>.<id>`."""
+    return drain_response(begun).SerializeToString()
+
+
+def decode_drain_begun(body: bytes) -> DrainBegun:
+    """Raises MalformedMessage."""
+    message = pb.DrainResponse()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise MalformedMessage("drain", "is not a DrainResponse") from None
+    return decode_drain_response(message)

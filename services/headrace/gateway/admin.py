@@ -1,0 +1,78 @@
+"""What operators ask of the mesh at this gateway, and what it answers for itself."""
+
+# ruff: noqa: N802 — the proto names the methods
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from headrace.contract.admin import DrainBegun, Member, MemberKind
+from headrace.contract.admin_wire import decode_drain, drain_response, members_response
+from headrace.gateway.guard import Guard
+from headrace.gateway.members import Members
+from headrace.gateway.streams import Streams
+from headrace.runtime.grpc_handlers import ServicerContext
+from headrace.runtime.shutdown import Shutdown
+from headrace.v1.admin_pb2_grpc import AdminServiceServicer
+
+NAME = "headrace.v1.AdminService"
+
+
+class AdminService(AdminServiceServicer):
+    """AdminService. Holds no state of its own."""
+
+    def __init__(self, guard: Guard, members: Members) -> None:
+        self._guard = guard
+        self._members = members
+
+    async def ListMembers(self, request: Any, context: ServicerContext) -> Any:
+        """Whoever answers."""
+        self._guard.check(context)
+        return members_response(await self._members.gather())
+
+    async def Drain(self, request: Any, context: ServicerContext) -> Any:
+        """One of them."""
+        self._guard.check(context)
+        return drain_response(await self._members.drain(*decode_drain(request)))
+
+
+class Own:
+    """This gateway as a member."""
+
+    def __init__(
+        self,
+        gateway_id: str,
+        *,
+        address: Callable[[], str],
+        streams: Streams,
+        shutdown: Shutdown,
+        grace_s: float,
+    ) -> None:
+        self._gateway_id = gateway_id
+        self._address = address
+        self._started_s = time.time()
+        self._streams = streams
+        self._shutdown = shutdown
+        self._grace_s = grace_s
+
+    def members(self) -> tuple[Member]:
+        """It alone."""
+        return (
+            Member(
+                kind=MemberKind.GATEWAY,
+                id=self._gateway_id,
+                address=self._address(),
+                started_s=self._started_s,
+                draining=self._shutdown.draining,
+                requests=len(self._streams.waiting()),
+            ),
+        )
+
+    def drain(self, kind: MemberKind, member_id: str) -> DrainBegun | None:
+        """Has it drain and end; None where another is meant."""
+        if kind is not MemberKind.GATEWAY or member_id != self._gateway_id:
+            return None
+        begun = DrainBegun(member=self.members()[0], grace_s=self._grace_s)
+        self._shutdown.request("an operator asked for it")
+        return begun

@@ -1,0 +1,83 @@
+"""The members of the mesh, as they answer on NATS."""
+
+from __future__ import annotations
+
+import asyncio
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from headrace.contract.admin import DrainBegun, Member, MemberKind
+from headrace.contract.admin_wire import decode_drain_begun, decode_status
+from headrace.contract.errors import InvalidRequest, MalformedMessage, Unavailable, UnknownMember
+from headrace.contract.subjects import ADMIN_STATUS, drain_subject, is_name
+from headrace.gateway.broker import require_connection, unanswered
+
+log = structlog.get_logger(__name__)
+
+DRAIN_ANSWER_S = 2.0
+"""How long a member that was there a moment ago may take to say that its drain has begun."""
+
+_ORDER = {kind: place for place, kind in enumerate(MemberKind)}
+_PENDING_ANSWERS = 10_000
+"""Answers that wait to be read, one per process; more processes than that are not listed."""
+
+
+class Members:
+    """Asks everybody who is there. Holds nothing; all methods raise Unavailable where the broker is away."""
+
+    def __init__(self, nc: Client, *, wait_s: float) -> None:
+        """`wait_s` is how long answers are waited for: nobody knows how many will come."""
+        self._nc = nc
+        self._wait_s = wait_s
+
+    async def gather(self) -> tuple[Member, ...]:
+        """Routers, gateways, workers, each by id."""
+        require_connection(self._nc)
+        inbox = self._nc.new_inbox()
+        found: list[Member] = []
+        try:
+            answers = await self._nc.subscribe(inbox, pending_msgs_limit=_PENDING_ANSWERS)
+            try:
+                await self._nc.publish(ADMIN_STATUS, reply=inbox)
+                async with asyncio.timeout(self._wait_s):
+                    async for answer in answers.messages:
+                        found += _members(answer.data)
+            except TimeoutError:
+                pass
+            finally:
+                await answers.unsubscribe()
+        except nats.errors.Error as error:
+            raise unanswered(error) from error
+        return tuple(sorted(found, key=lambda member: (_ORDER[member.kind], member.id, member.router)))
+
+    async def drain(self, kind: MemberKind | None, member_id: str) -> DrainBegun:
+        """Has a member drain and end. Raises UnknownMember, or InvalidRequest("kind") where several have that id."""
+        if not member_id:
+            raise InvalidRequest("id", "must say which member is to drain")
+        members = await self.gather()
+        kinds = {member.kind for member in members if member.id == member_id and kind in (None, member.kind)}
+        if not kinds or not is_name(member_id):
+            raise UnknownMember(
+                member_id, [member.title for member in members if kind in (None, member.kind)]
+            )
+        if len(kinds) > 1:
+            words = " and ".join(each.value for each in MemberKind if each in kinds)
+            raise InvalidRequest("kind", f"must be given: there is a {words} of the id {member_id}")
+        (found,) = kinds
+        try:
+            answer = await self._nc.request(drain_subject(found, member_id), timeout=DRAIN_ANSWER_S)
+            return decode_drain_begun(answer.data)
+        except (TimeoutError, nats.errors.NoRespondersError, MalformedMessage) as error:
+            raise Unavailable(found.value, f"{member_id} does not answer; list the members again") from error
+        except nats.errors.Error as error:
+            raise unanswered(error) from error
+
+
+def _members(body: bytes) -> tuple[Member, ...]:
+    try:
+        return decode_status(body)
+    except MalformedMessage as error:
+        log.warning("members.answer_malformed", problem=str(error))
+        return ()

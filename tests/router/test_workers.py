@@ -1,0 +1,161 @@
+"""The workers' streams without a network: what workers are told beside their work, and what operators see of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from headrace.contract.admin import DrainBegun, Member, MemberKind
+from headrace.contract.errors import Unavailable
+from headrace.contract.values import GREEDY
+from headrace.contract.work import (
+    BatchEnded,
+    BatchEntry,
+    Device,
+    EntryEnd,
+    EntryProgress,
+    Peer,
+    RouterMessage,
+    ServedModel,
+    StartBatch,
+    WorkerJoin,
+    WorkerMessage,
+)
+from headrace.router.workers import Workers
+
+ONE, TWO = (Peer(router_id=f"r-{n}", address=f"host-{n}:7701") for n in (1, 2))
+JOIN = WorkerJoin(
+    worker_id="id-1",
+    name="w-1",
+    version="test",
+    device=Device(kind="cpu"),
+    lanes=2,
+    max_batch=4,
+    models=(ServedModel(name="m", version="1", compute_type="int8"),),
+    started_s=1000.0,
+    drain_grace_s=7.0,
+)
+
+
+def entry(assignment: int) -> BatchEntry:
+    return BatchEntry(
+        assignment=assignment, request_id=f"r{assignment}", attempt=1, prompt=(1, 2), max_tokens=9
+    )
+
+
+BATCH = StartBatch(batch=5, lane=1, model="m", sampling=GREEDY, entries=(entry(11), entry(12)))
+
+
+@dataclass
+class Worker:
+    """One end of a stream that the test holds both ends of."""
+
+    out: AsyncIterator[RouterMessage]
+    says: asyncio.Queue[WorkerMessage] = field(default_factory=asyncio.Queue)
+
+    async def hears(self) -> RouterMessage:
+        async with asyncio.timeout(5):
+            return await anext(self.out)
+
+
+@pytest.fixture
+def workers() -> Workers:
+    return Workers("r-1", timeout_s=60, versions=lambda: {"m": "1"}, tell=lambda event: None)
+
+
+@asynccontextmanager
+async def joined(workers: Workers) -> AsyncIterator[Worker]:
+    says: asyncio.Queue[WorkerMessage] = asyncio.Queue()
+
+    async def messages() -> AsyncIterator[WorkerMessage]:
+        yield WorkerMessage(join=JOIN)
+        while True:
+            yield await says.get()
+
+    out: Any = workers.serve(messages())
+    try:
+        yield Worker(out, says)
+    finally:
+        await out.aclose()
+
+
+async def heard_by_router(workers: Workers, member: Member) -> None:
+    """Until operators see the worker so."""
+    async with asyncio.timeout(5):
+        while workers.members() != (member,):  # noqa: ASYNC110 — it tells nobody, as nobody else asks
+            await asyncio.sleep(0)
+
+
+async def test_peers_are_told_at_the_join_and_when_they_change(workers: Workers) -> None:
+    """The latest list, whole, and no list twice."""
+    workers.tell_peers((ONE,))
+    async with joined(workers) as worker:
+        welcome = await worker.hears()
+        assert (welcome.welcome, welcome.peers) == ("r-1", (ONE,))
+        workers.tell_peers((ONE,))
+        workers.tell_peers((ONE, TWO))
+        workers.tell_peers((TWO,))
+        assert (await worker.hears()).peers == (TWO,)
+        workers.start("id-1", BATCH)
+        assert (await worker.hears()).peers is None
+
+
+async def test_a_router_that_knows_no_peers_says_nothing_of_them(workers: Workers) -> None:
+    """A worker then keeps those that it was told before."""
+    async with joined(workers) as worker:
+        assert (await worker.hears()).peers is None
+
+
+async def test_a_router_that_goes_sends_workers_on(workers: Workers) -> None:
+    """Those that are there, and those that come: a worker must not be taken in to be lost."""
+    async with joined(workers) as worker:
+        await worker.hears()
+        workers.leave()
+        assert (await worker.hears()).draining
+        async with joined(workers) as late:
+            with pytest.raises(Unavailable, match="drains"):
+                await late.hears()
+
+
+async def test_operators_see_what_a_worker_runs(workers: Workers) -> None:
+    """Its lanes and entries go up when a batch is sent, and down as they end."""
+    idle = Member(
+        kind=MemberKind.WORKER,
+        id="w-1",
+        started_s=1000.0,
+        router="r-1",
+        lanes=2,
+        models=("m",),
+        device="cpu",
+    )
+    async with joined(workers) as worker:
+        await worker.hears()
+        assert workers.members() == (idle,)
+        workers.start("id-1", BATCH)
+        await heard_by_router(workers, replace(idle, busy_lanes=1, requests=2))
+        await worker.hears()
+        ended = EntryProgress(assignment=11, end=EntryEnd(cancelled=True))
+        await worker.says.put(WorkerMessage(progress=(ended, EntryProgress(assignment=12))))
+        await heard_by_router(workers, replace(idle, busy_lanes=1, requests=1))
+        ended = EntryProgress(assignment=12, end=EntryEnd(cancelled=True))
+        await worker.says.put(WorkerMessage(progress=(ended,), ended=(BatchEnded(batch=5, lane=1),)))
+        await heard_by_router(workers, idle)
+        await worker.says.put(WorkerMessage(draining=True))
+        await heard_by_router(workers, replace(idle, draining=True))
+    assert workers.members() == ()
+
+
+async def test_a_worker_is_told_to_leave_by_its_name(workers: Workers) -> None:
+    """And the operator how long that takes at most, by the worker's own settings."""
+    async with joined(workers) as worker:
+        await worker.hears()
+        (before,) = workers.members()
+        assert workers.drain("another") is None
+        assert workers.drain("w-1") == DrainBegun(member=before, grace_s=7.0)
+        assert (await worker.hears()).leave
+        assert workers.members() == (replace(before, draining=True),)
