@@ -14,8 +14,8 @@ class WorkerLink:
     """Bounded by the core: one batch per free lane, and one stop per assignment of a running batch. Of what else is to
     be told only the latest waits.
 
-    Invariant: `lanes` has the batch of every lane that runs one, and `assigned` has the assignments of those batches. A
-    worker's word on anything else is nobody's: it cannot speak for another worker's work.
+    Invariant: `lanes` has the batch of every lane that runs one, and `assigned` has the assignments of those batches
+    that have not ended. A worker's word on anything else is nobody's: it cannot speak for another worker's work.
     """
 
     join: WorkerJoin

@@ -190,6 +190,7 @@ class Workers:
         end = progress.end
         if end is None:
             return
+        link.assigned.discard(assignment)
         if end.finish_reason is not None:
             self._tell(ev.EntryCompleted(assignment=assignment, finish_reason=end.finish_reason))
         elif end.cancelled and link.draining:
