@@ -189,7 +189,7 @@ class Sender:
 
 
 def _is_transports(text: str) -> bool:
-    """Whether the caller's own gRPC says it: of a call whose kind is not the method's, or of a write to an ended call."""
+    """Whether the caller's own gRPC says it: of a call of another kind than the method, or a write to an ended call."""
     known = ("RST_STREAM", "Cardinality violation", "Internal error from Core")
     return any(word in text for word in known)
 
