@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from pathlib import Path
 
 import pytest
+from nats.errors import ConnectionReconnectingError
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -17,6 +19,7 @@ from headrace.runtime.nats_state import Link, LinkState, NatsHealth
 from headrace.runtime.nats_watch import backoff_s
 from headrace.runtime.settings import NatsSettings
 from tests.runtime.nats_stub import nats_stub
+from tests.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.integration
 
@@ -118,6 +121,31 @@ async def test_server_restart(tmp_path: Path) -> None:
     assert told[0] == told[-1] == "connected to NATS at"
     assert told[1] == "the connection to NATS at"
     assert told.count("NATS at") <= 2, "an unreachable server is told once, not at every attempt"
+
+
+async def test_a_network_that_swallows(nats_server: EmbeddedNats) -> None:
+    """It is noticed before two pings are over, with all buffers full; who waits for an answer learns it then; and the
+    connection is made anew, without waiting for what the old one could not send.
+    """
+    ping_s = 0.6
+    states = States()
+    port = int(nats_server.url.rpartition(":")[2])
+    async with (
+        TcpProxy(port) as proxy,
+        connect(settings(url=proxy.url, ping_interval_s=ping_s), "test", states) as nc,
+    ):
+        proxy.swallow()
+        began_s = time.monotonic()
+        waiting = asyncio.create_task(nc.request("nobody.answers", timeout=60))
+        for _ in range(20):
+            await nc.publish("bulk", b"x" * 1_000_000)
+        assert (await states.until(Link.DISCONNECTED)).problem == "it no longer answers"
+        assert time.monotonic() - began_s < 2.5 * ping_s
+        with pytest.raises(ConnectionReconnectingError):
+            await asyncio.wait_for(waiting, 5)
+        await proxy.heal()
+        await states.until(Link.CONNECTED)
+        assert await nc.rtt() >= 0
 
 
 async def test_leaving_sends_what_was_published(nats_server: EmbeddedNats) -> None:

@@ -379,6 +379,19 @@ async def test_odd_queue_has_a_consumer(fresh_nats: EmbeddedNats, settings_for: 
         assert message.subject == odd
 
 
+async def test_more_than_a_thousand_queues(tmp_path: Path) -> None:
+    """Each has its consumer; left to itself, the server would refuse the 1,001st."""
+    with NatsServer(tmp_path) as server:
+        settings = load_settings({"nats.url": server.url}, environ={})
+        async with connect(settings.nats, "test") as nc:
+            js = (await ensure_layout(nc, settings)).js
+            for start in range(0, 1_050, 50):
+                some = (f"hr.v1.req.m.normal.t{number}" for number in range(start, start + 50))
+                await asyncio.gather(
+                    *(ensure_queue_consumer(js, subject, ack_wait_s=6, idle_s=3600) for subject in some)
+                )
+
+
 async def test_consumer_without_a_stream(fresh_nats: EmbeddedNats) -> None:
     """Where the layout is missing, asking for a consumer or the queues is Unavailable with the reason."""
     nats_settings = NatsSettings(url=fresh_nats.url)

@@ -17,7 +17,7 @@ from nats.js import JetStreamContext
 
 from headrace.contract.subjects import MEMBERS_BUCKET
 from headrace.runtime.backoff import Backoff
-from headrace.runtime.nats_refusal import Refusal, refusal_of
+from headrace.runtime.nats_refusal import may_lack_stream
 from headrace.runtime.nats_state import NatsHealth
 
 log = structlog.get_logger(__name__)
@@ -100,7 +100,7 @@ class Membership:
         try:
             await js.publish(subject, entry)
         except (NatsError, TimeoutError, OSError) as error:
-            if refusal_of(error) is Refusal.NO_STREAM:
+            if may_lack_stream(error):
                 self._missed()
             return type(error).__name__
         return ""

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 import structlog
+from nats.errors import ConnectionReconnectingError
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
 from headrace.runtime.backoff import Backoff
-from headrace.runtime.nats_refusal import Refusal, refusal_of
+from headrace.runtime.nats_refusal import Refusal, may_lack_stream, refusal_of
 from headrace.runtime.nats_state import NatsHealth
 
 log = structlog.get_logger(__name__)
@@ -65,12 +66,14 @@ class Storing:
         """None where it failed."""
         try:
             ack = await self._js.publish(subject, body, headers=dict(headers))
+        except ConnectionReconnectingError:
+            return None  # the connection was lost under it
         except (NatsError, TimeoutError, OSError) as error:
             refusal = refusal_of(error)
             if refusal is Refusal.SUBJECT_FULL:
                 self._works()
                 return False
-            if refusal is Refusal.NO_STREAM:
+            if may_lack_stream(error):
                 self._missed()
             self._failed(subject, refusal.value if refusal else _named(error))
             return None

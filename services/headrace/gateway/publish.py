@@ -30,7 +30,7 @@ from headrace.gateway.catalogue import Catalogue
 from headrace.gateway.results import Results
 from headrace.gateway.tracing import send_span
 from headrace.runtime.backoff import Backoff
-from headrace.runtime.nats_refusal import Refusal, refusal_of
+from headrace.runtime.nats_refusal import Refusal, may_lack_stream, refusal_of
 from headrace.runtime.nats_size import message_size
 from headrace.runtime.nats_state import NatsHealth
 from headrace.runtime.propagation import inject
@@ -114,11 +114,11 @@ class Publisher:
                 ack = await self._js.publish(queue.subject, body, timeout=self._timeout_s, headers=headers)
             except (APIError, nats.errors.Error, TimeoutError) as error:
                 wait_s = backoff.next_s()
-                if refusal_of(error) is Refusal.NO_STREAM:
+                if may_lack_stream(error):
                     self._missed()
-                    if time.monotonic() + wait_s < until_s:
-                        await asyncio.sleep(wait_s)
-                        continue
+                if refusal_of(error) is Refusal.NO_STREAM and time.monotonic() + wait_s < until_s:
+                    await asyncio.sleep(wait_s)
+                    continue
                 raise self._refused(error, request, queue) from error
             self._health.fine(_PART)
             return bool(ack.duplicate)
@@ -141,14 +141,20 @@ class Publisher:
                 return Unavailable("queue", missing)
             case None if isinstance(error, TimeoutError):
                 self._trouble("the broker does not confirm requests")
-                return Unavailable(
-                    "queue",
-                    f"the broker did not confirm request {request.id} within {self._timeout_s:g} s;"
-                    " if it has it, GetResult will have its outcome",
-                )
+                return _unconfirmed(request, f"within {self._timeout_s:g} s")
+            case None if isinstance(error, nats.errors.ConnectionReconnectingError):
+                return _unconfirmed(request, "before the connection to it was lost")
             case None:
                 return unanswered(error)
 
     def _trouble(self, problem: str) -> None:
         if self._nc.is_connected:  # else that is the trouble, and known
             self._health.trouble(_PART, problem, for_s=TROUBLE_KEPT_S)
+
+
+def _unconfirmed(request: Request, when: str) -> Unavailable:
+    return Unavailable(
+        "queue",
+        f"the broker did not confirm request {request.id} {when};"
+        " if it has it, GetResult will have its outcome",
+    )

@@ -17,7 +17,7 @@ from headrace.contract import subjects
 from headrace.contract.queue_wire import decode_result, encode_result
 from headrace.contract.values import Outcome
 from headrace.gateway.broker import require_connection, unanswered
-from headrace.runtime.nats_refusal import Refusal, refusal_of
+from headrace.runtime.nats_refusal import Refusal, may_lack_stream, refusal_of
 
 # A message on an outcome's subject only says that somebody publishes one; that the broker keeps it may come a moment
 # later. So long is waited before the second look, and twice as long before each further one.
@@ -97,7 +97,7 @@ class Results:
             refusal = refusal_of(error)
             if refusal is Refusal.SUBJECT_FULL:
                 return False
-            if refusal is Refusal.NO_STREAM:
+            if may_lack_stream(error):
                 self._missed()
             raise unanswered(error) from error
         return True

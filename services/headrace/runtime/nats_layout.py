@@ -22,7 +22,6 @@ from headrace.runtime.nats_refusal import (
     JETSTREAM_OFF,
     NO_STORAGE,
     NOT_PLACED,
-    STREAM_NAME_IN_USE,
     SUBJECTS_OVERLAP,
 )
 from headrace.runtime.nats_streams import as_new, wanted_streams
@@ -56,9 +55,11 @@ class Difference:
 
 
 class LayoutConflict(StartError):
-    """A stream exists with other settings. `differences` lists all of them; nothing was changed."""
+    """A stream exists with other settings. `differences` lists all of them; nothing was changed. `exists` is False
+    where it is another stream that has its subjects, so that there is none of this name.
+    """
 
-    def __init__(self, stream: str, differences: Sequence[Difference]) -> None:
+    def __init__(self, stream: str, differences: Sequence[Difference], *, exists: bool = True) -> None:
         super().__init__(
             f"the stream {stream} exists with other settings: {'; '.join(map(str, differences))}",
             "Set Headrace's settings (nats.*, queues.*) to what is there, or change the stream"
@@ -66,6 +67,7 @@ class LayoutConflict(StartError):
         )
         self.stream = stream
         self.differences = tuple(differences)
+        self.exists = exists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,15 +118,14 @@ async def _check_jetstream(js: JetStreamContext) -> None:
 async def _declare(js: JetStreamContext, wanted: StreamConfig) -> str:
     """The stream's name if it was created, else "". Creating is atomic at the server, so processes may race."""
     name = wanted.name or ""
-    try:
-        existing = (await js.stream_info(name)).config
-    except NotFoundError:
+    existing = await _existing(js, name)
+    if existing is None:
         try:
             await js.add_stream(as_new(wanted, time.time()))
         except APIError as error:
-            if error.err_code == STREAM_NAME_IN_USE:  # somebody was faster, with other settings
-                existing = (await js.stream_info(name)).config
-            else:
+            # Somebody may have been faster, with other settings or with the last bytes that are free.
+            existing = await _existing(js, name)
+            if existing is None:
                 raise _refused(wanted, error) from error
         else:
             return name
@@ -134,11 +135,19 @@ async def _declare(js: JetStreamContext, wanted: StreamConfig) -> str:
     return ""
 
 
+async def _existing(js: JetStreamContext, name: str) -> StreamConfig | None:
+    try:
+        return (await js.stream_info(name)).config
+    except NotFoundError:
+        return None
+
+
 def _refused(wanted: StreamConfig, error: APIError) -> Exception:
     name = wanted.name or ""
     if error.err_code == SUBJECTS_OVERLAP:
         there = "subjects that another stream takes already"
-        return LayoutConflict(name, [Difference(setting="subjects", found=there, wanted=wanted.subjects)])
+        difference = Difference(setting="subjects", found=there, wanted=wanted.subjects)
+        return LayoutConflict(name, [difference], exists=False)
     if error.err_code in NO_STORAGE:
         return StartError(
             f"the NATS server has too little storage for the stream {name} ({wanted.max_bytes} bytes)",

@@ -15,7 +15,6 @@ from nats.js.errors import APIError, NoStreamResponseError
 # The server's error codes (errors.json of nats-server).
 STORE_FAILED = 10077
 MESSAGE_TOO_LARGE = 10054
-STREAM_NAME_IN_USE = 10058
 SUBJECTS_OVERLAP = 10065
 CONSUMER_OVERLAP = 10100
 JETSTREAM_OFF = frozenset({10039, 10076})
@@ -58,3 +57,11 @@ def refusal_of(error: Exception) -> Refusal | None:
             return Refusal.NO_STREAM
         case _:
             return None
+
+
+def may_lack_stream(error: Exception) -> bool:
+    """Whether a failed `js.publish` may mean that no stream takes the subject.
+
+    Where somebody else listens there, nobody says so: then the answer just does not come.
+    """
+    return refusal_of(error) is Refusal.NO_STREAM or isinstance(error, TimeoutError)

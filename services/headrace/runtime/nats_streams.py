@@ -9,6 +9,9 @@ from headrace.runtime.settings import Settings
 
 UNLIMITED = -1
 
+MAX_CONSUMERS = 100_000
+"""Of the stream of requests: as many as a router may know queues. The server's own limit is 1,000 where none is set."""
+
 _MEMBER_BYTES = 16 * 1024 * 1024  # some hundred bytes per member: room for thousands
 _MODEL_BYTES = 64 * 1024 * 1024  # manifests and wishes, not weights
 # What the server gives where nothing is asked for; we ask, so that it can be compared.
@@ -56,6 +59,7 @@ def _requests(settings: Settings) -> StreamConfig:
         discard_new_per_subject=True,
         max_msgs_per_subject=queues.max_messages_per_queue,
         max_msgs=UNLIMITED,
+        max_consumers=MAX_CONSUMERS,
         max_bytes=queues.max_bytes,
         max_age=queues.max_age_s,
         duplicate_window=queues.duplicate_window_s,

@@ -84,19 +84,21 @@ class LayoutKeeper:
         """Whether something had to be declared, and is."""
         try:
             layout = await ensure_layout(self._nc, self._settings)
-        except LayoutConflict as error:
-            # Somebody gave a stream more room, say. It works; the next start would not.
-            if str(error) != self._conflict:
-                log.warning("broker.layout_differs", stream=error.stream, problem=str(error))
-            self._conflict = str(error)
-            self._health.fine(_PART)
-            return False
         except HeadraceError as error:
-            if self._health.connected:  # else that is the trouble, and known
-                self._health.trouble(_PART, str(error))
+            self._failed(error)
             return False
         self._health.fine(_PART)
         self._conflict = ""
         for stream in layout.created:
             log.error("broker.stream_was_gone", stream=stream, done="declared anew; what it held is lost")
         return bool(layout.created)
+
+    def _failed(self, error: HeadraceError) -> None:
+        if isinstance(error, LayoutConflict) and error.exists:
+            # Somebody gave a stream more room, say. It works; the next start would not.
+            if str(error) != self._conflict:
+                log.warning("broker.layout_differs", stream=error.stream, problem=str(error))
+            self._conflict = str(error)
+            self._health.fine(_PART)
+        elif self._health.connected:  # else that is the trouble, and known
+            self._health.trouble(_PART, str(error))

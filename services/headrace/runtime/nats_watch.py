@@ -39,7 +39,6 @@ class LinkWatch:
         self._failed = 0
         self._drops = 0
         self._drops_told_s = float("-inf")
-        self._lost_by = ""
         self.first = True
         self.leaving = False
         self.client: ReconnectingClient | None = None
@@ -80,7 +79,7 @@ class LinkWatch:
         if isinstance(error, nats.errors.SlowConsumerError):
             self._dropped(error.subject)
         elif isinstance(error, nats.errors.StaleConnectionError):
-            self._lost_by = problem_of(error)  # told by on_disconnected, which follows
+            pass  # told by on_disconnected, which follows
         elif self._link is Link.CONNECTED:
             log.warning(f"NATS reports: {problem_of(error)}")
         else:
@@ -97,10 +96,14 @@ class LinkWatch:
             self._drops, self._drops_told_s = 0, now_s
 
     async def on_disconnected(self) -> None:
-        over = self.client is not None and self.client.is_closed  # then on_closed follows and tells more
-        if not self.leaving and not self.first and not over:
-            problem, self._lost_by = self._lost_by or "it closed the connection", ""
-            self.change(Link.DISCONNECTED, problem)
+        if self.client is None or self.leaving or self.first:
+            return
+        if not self.client.is_closed:  # else on_closed follows and tells more
+            lost_by = self.client.lost_by
+            self.change(
+                Link.DISCONNECTED, problem_of(lost_by) if lost_by is not None else "it closed the connection"
+            )
+        self.client.fail_requests()
 
     async def on_closed(self) -> None:
         if not self.leaving and not self.first:
