@@ -36,6 +36,10 @@ class Way(enum.Enum):
     """Its call has a deadline, which may come before the answer."""
     SUBMIT = "submit"
     """Leaves, and fetches the result."""
+    COME_BACK = "come back"
+    """Leaves, attaches a little later, and once more when all is over."""
+    AGAIN = "again"
+    """Sends the same twice, the second time to another gateway in the middle, and reads both answers."""
     NATS = "nats"
     """Publishes JSON and listens."""
     NATS_CANCEL = "nats cancel"
@@ -48,7 +52,7 @@ class Way(enum.Enum):
     @property
     def plain(self) -> bool:
         """Whether the client only wants its answer."""
-        return self in (Way.STREAM, Way.SUBMIT, Way.NATS)
+        return self in (Way.STREAM, Way.SUBMIT, Way.NATS, Way.COME_BACK)
 
 
 class Poison(enum.Enum):
@@ -81,11 +85,13 @@ class Asked:
     gateway: int = 0
     """Which gateway is tried first."""
     act_at: int = 0
-    """The token at which it cancels or hangs up, or at which its rival comes."""
+    """The token at which it cancels, hangs up or sends it again, or at which its rival comes."""
+    keep: bool = False
+    """It is to go on when its call ends."""
     rival: bool = False
     """Another client asks for something else under the same id."""
     pause_s: float = 0.0
-    """Of a slow reader, at each event."""
+    """Of a slow reader, at each event; of one that comes back, before it does."""
     timeout_s: float | None = None
     think_s: float = 0.0
     """Before it asks."""
@@ -171,11 +177,22 @@ def _draw(
         gateway=rng.randrange(2),
         act_at=rng.randint(0, most),
         rival=rng.random() < odds.rival and way in (Way.STREAM, Way.SUBMIT) and poison is None,
-        pause_s=rng.uniform(0.05, 0.4) if way is Way.SLOW else 0.0,
+        keep=rng.random() < 0.3 and way is not Way.CANCEL,
+        pause_s=_draw_pause(rng, way),
         timeout_s=rng.uniform(*DEADLINE_S) if way is Way.DEADLINE or late else None,
         think_s=rng.expovariate(1 / think_s) if think_s else 0.0,
         header_only=rng.random() < 0.5,
     )
+
+
+def _draw_pause(rng: random.Random, way: Way) -> float:
+    match way:
+        case Way.SLOW:
+            return rng.uniform(0.05, 0.4)
+        case Way.COME_BACK:
+            return rng.uniform(0.0, 4.0)
+        case _:
+            return 0.0
 
 
 def _draw_poison(rng: random.Random, odds: Odds) -> Poison:

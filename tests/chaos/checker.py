@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace.contract.values import Outcome, OutcomeKind
-from tests.chaos.asked import Asked
+from tests.chaos.asked import Asked, Way
 from tests.chaos.blows import Struck
 from tests.chaos.durable import Durable
 from tests.chaos.heard import Heard
@@ -65,6 +65,8 @@ class Checker:
         for reading in seen.readings:
             for fault in reading.faults:
                 self._violate("gap", fault, seen)
+        if seen.denied:
+            self._violate("denied", f"{seen.denied} took the same for something else", seen)
         if seen.usurped:
             self._violate("usurped", "something else was accepted under its id", seen)
         if seen.refused and not _refusable(seen.asked):
@@ -86,7 +88,8 @@ class Checker:
         """Nothing ends otherwise than it was asked to."""
         asked = seen.asked
         allowed = {K.COMPLETED} if asked.poison is None else {K.FAILED}
-        if seen.cancelled_s is not None or not seen.accepted or self._gave_up(seen):
+        hung_up_only = asked.way is Way.HANG_UP and asked.keep
+        if (seen.cancelled_s is not None and not hung_up_only) or self._gave_up(seen):
             allowed |= {K.CANCELLED}
         if asked.timeout_s is not None:
             allowed |= {K.EXPIRED}
@@ -128,18 +131,19 @@ class Checker:
         if self._redrawn(seen, reading):
             return
         ids, kept = tuple(reading.ids), durable.token_ids[reading.first :]
+        text = _text_from(durable, reading.first)
         # What did not complete may hold less than was streamed: its outcome may be that of another than its router.
         longer = durable.kind is not K.COMPLETED and kept == ids[: len(kept)]
         if ids != kept[: len(ids)] and not longer:
             self._violate("content", "the stream and the outcome differ", seen)
-        elif not reading.first and not longer and not durable.text.startswith(reading.text):
+        elif not longer and not text.startswith(reading.text):
             self._violate("content", "the texts of the stream and the outcome differ", seen)
         told = reading.finished
         if told is None:
             return
         if (told.kind, told.finish_reason) != (durable.kind, durable.finish_reason):
             self._violate("changed", f"the stream said {brief(told)}, the outcome is {brief(durable)}", seen)
-        elif durable.kind is K.COMPLETED and (ids != kept or not durable.text.endswith(reading.text)):
+        elif durable.kind is K.COMPLETED and (ids, reading.text) != (kept, text):
             self._violate("gap", f"{len(ids)} of {len(kept)} tokens streamed", seen)
 
     def _check_heard(self, seen: Seen, heard: Heard, durable: Outcome) -> None:
@@ -157,7 +161,7 @@ class Checker:
                 self._violate("gap", f"{here} on NATS, and neither router nor broker was hit", seen)
         elif heard.ids != durable.token_ids:
             self._violate("content", f"the events and the outcome differ, {heard.replaced} replaced", seen)
-        elif heard.text is not None and heard.text != durable.text:
+        elif heard.text != durable.text:
             self._violate("content", "the texts of the events and the outcome differ", seen)
 
     def _check_chunks(self, seen: Seen, heard: Heard, durable: Outcome) -> None:
@@ -170,13 +174,17 @@ class Checker:
     # What excuses.
 
     def _gave_up(self, seen: Seen) -> bool:
-        """Whether the client ended a call itself, or a gateway that hung had to think so: that cancels. A gateway that
-        hung when it was asked counts a call's deadline from its awakening, and so does not know that it has passed.
+        """Whether a call ended such that its gateway had to take it for given up: its client had no patience, the
+        gateway hung, or it never said that it had accepted. A gateway that hung when it was asked counts a call's
+        deadline from its awakening, and so does not know that it has passed.
         """
+        if seen.asked.keep:
+            return False
         lost_patience = any("TimeoutError" in what for _, what in seen.notes)
         late = seen.asked.timeout_s is not None
         calls = [call for reading in seen.readings for call in reading.calls if call.problem or late]
-        return lost_patience or any(self._cut_off(call, acts=(Act.HANG,)) for call in calls)
+        hung = any(self._cut_off(call, acts=(Act.HANG,)) for call in calls)
+        return lost_patience or hung or not seen.accepted
 
     def _redrawn(self, seen: Seen, reading: Reading) -> bool:
         """Whether gateway and router were lost, and with them all who knew what was drawn."""
@@ -206,6 +214,13 @@ class Checker:
 def _refusable(asked: Asked) -> bool:
     """Whether it may be refused for good: it came too late."""
     return asked.timeout_s is not None or asked.oversize
+
+
+def _text_from(durable: Outcome, first: int) -> str:
+    """The text from a token on."""
+    output = durable.output
+    rest = None if output is None else output.since(first)
+    return "" if rest is None else rest.text
 
 
 def _without_usage(outcome: Outcome) -> tuple[object, ...]:

@@ -1,22 +1,24 @@
-"""Clients of the gateways: each asks, reads as its way is, and fetches by id what a lost stream did not bring."""
+"""Clients of the gateways: each asks, reads as its way is, attaches elsewhere where its gateway is lost, and fetches by
+id what it did not read.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from headrace.contract.errors import DeadlinePassed, DuplicateRequest, HeadraceError, InvalidRequest, NotFound
 from headrace.contract.values import Accepted, Outcome, TokenChunk
 from tests.chaos.asked import Way
-from tests.chaos.doors import Door
+from tests.chaos.doors import Door, Event
 from tests.chaos.reading import Call, Reading
 from tests.chaos.seen import Seen
 
 ASK_AGAIN_S = 0.25
-"""Between two tries of a request that was not accepted."""
+"""Between two tries of the same."""
 PATIENCE_S = 6.0
 """For the first event of a stream; then the other gateway is asked, for the same id."""
 RESULT_WAIT_S = 3.0
@@ -34,12 +36,21 @@ class GrpcClients:
 
     async def ask(self, seen: Seen) -> None:
         """One request, from the first try to its outcome."""
-        if seen.asked.way is Way.SUBMIT:
-            await self._submit(seen)
-        else:
-            await self._stream(seen)
+        match seen.asked.way:
+            case Way.SUBMIT:
+                await self._submit(seen)
+            case Way.COME_BACK:
+                await self._come_back(seen)
+            case Way.AGAIN:
+                await self._twice(seen)
+            case _:
+                await self._read(seen, seen.reads())
         if seen.accepted and not any(reading.finished for reading in seen.readings):
             await self._fetch(seen)
+
+    @property
+    def _patient(self) -> bool:
+        return time.monotonic() < self.until_s
 
     def _door(self, seen: Seen, turn: int) -> Door:
         return self._doors[(seen.asked.gateway + turn) % len(self._doors)]
@@ -47,12 +58,10 @@ class GrpcClients:
     async def _submit(self, seen: Seen) -> None:
         turn = 0
         seen.first_asked_s = time.monotonic()
-        while not seen.accepted and not seen.refused and time.monotonic() < self.until_s:
+        while not seen.accepted and not seen.refused and self._patient:
             door = self._door(seen, turn)
             try:
                 await door.submit(seen.asked)
-            except DuplicateRequest:
-                seen.accept(f"{door.name} says that the id is in use")
             except HeadraceError as error:
                 await self._refused(seen, door, error)
                 turn += 1
@@ -61,44 +70,79 @@ class GrpcClients:
         if seen.accepted and seen.asked.rival:
             await self._rival(seen)
 
-    async def _stream(self, seen: Seen) -> None:
-        turn = 0
-        seen.readings.append(reading := Reading())
-        while not seen.refused and time.monotonic() < self.until_s:
+    async def _come_back(self, seen: Seen) -> None:
+        await self._submit(seen)
+        if not seen.accepted:
+            return
+        await asyncio.sleep(seen.asked.pause_s)
+        await self._read(seen, whole := seen.reads())
+        if whole.finished:
+            await self._read(seen, seen.reads(first=min(seen.asked.act_at, whole.next_index)))
+
+    async def _twice(self, seen: Seen) -> None:
+        first, second = seen.reads(), seen.reads()
+
+        async def again() -> None:
+            await seen.acted.wait()
+            if seen.accepted:
+                await self._read(seen, second, turn=1, again=True)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(again(), name=f"{seen.asked.name} again")
+            await self._read(seen, first)
+            seen.acted.set()
+
+    async def _read(self, seen: Seen, reading: Reading, *, turn: int = 0, again: bool = False) -> None:
+        """Reads to the end of the answer, in as many calls as it takes. `again`: it is asked for as if for the first
+        time, though it was accepted.
+        """
+        while reading.finished is None and not seen.refused and self._patient:
             door = self._door(seen, turn)
-            call = seen.dials(reading, door.name)
+            if seen.accepted and not again:
+                call = seen.dials(reading, door.name, "attaches to")
+                events = door.attach(seen.asked, reading.next_index)
+            else:
+                call = seen.dials(reading, door.name)
+                events = door.generate(seen.asked)
+            again = again and not call.answered
             try:
-                await self._read(seen, reading, call, door)
-                return
-            except DuplicateRequest:
-                seen.accept(f"{door.name} says that the id is in use")
-                return
-            except DeadlinePassed as error:
-                seen.note(f"{door.name}: {error}")
-                return  # its client wants nothing more; whether it was accepted is known
-            except (HeadraceError, TimeoutError) as error:
-                if seen.accepted:
-                    seen.breaks(call, f"{type(error).__name__}: {error}")
+                if await self._read_call(seen, reading, call, door, events):
                     return
-                await self._refused(seen, door, error)
-                turn += 1
+            except (HeadraceError, TimeoutError) as error:
+                if isinstance(error, DeadlinePassed) and seen.asked.timeout_s is not None:
+                    seen.note(f"{door.name}: {error}")
+                    return  # its client wants nothing more; whether it was accepted is known
+                await self._failed(seen, call, door, error)
             finally:
                 call.ended_s = time.monotonic()
+            turn += 1
+
+    async def _failed(self, seen: Seen, call: Call, door: Door, error: Exception) -> None:
+        if call.answered and seen.accepted:
+            seen.breaks(call, f"{type(error).__name__}: {error}")
+        else:
+            await self._refused(seen, door, error)
 
     async def _refused(self, seen: Seen, door: Door, error: Exception) -> None:
-        if isinstance(error, InvalidRequest):
+        if isinstance(error, DuplicateRequest):
+            seen.denied = door.name
+            seen.accept(f"{door.name} says that the id is in use")
+        elif isinstance(error, InvalidRequest):
             seen.refuse(f"{door.name}: {error}")
-            return
-        seen.note(f"{door.name} refused: {type(error).__name__}: {error}")
-        await asyncio.sleep(ASK_AGAIN_S)
+        else:
+            seen.note(f"{door.name} refused: {type(error).__name__}: {error}")
+            await asyncio.sleep(ASK_AGAIN_S)
 
-    async def _read(self, seen: Seen, reading: Reading, call: Call, door: Door) -> None:
-        """Reads to the end of the call, or until its client hangs up."""
-        async with asyncio.timeout(PATIENCE_S) as patience, aclosing(door.generate(seen.asked)) as events:
+    async def _read_call(
+        self, seen: Seen, reading: Reading, call: Call, door: Door, events: AsyncGenerator[Event]
+    ) -> bool:
+        """Reads to the end of the call, or until its client hangs up; whether it did."""
+        async with asyncio.timeout(PATIENCE_S) as patience, aclosing(events):
             async for event in events:
                 patience.reschedule(None)
+                call.answered = True
                 match event:
-                    case Accepted():
+                    case Accepted() if not seen.accepted:
                         seen.accept(f"by {door.name}")
                     case TokenChunk():
                         reading.take(event)
@@ -106,8 +150,9 @@ class GrpcClients:
                         reading.finish(event)
                         seen.finish(event)
                         continue
-                if await self._acts(seen, reading, door):
-                    return
+                if reading is seen.readings[0] and await self._acts(seen, reading, door):
+                    return True
+        return False
 
     async def _acts(self, seen: Seen, reading: Reading, door: Door) -> bool:
         """What its way has a client do after an event. Whether it hangs up."""
@@ -116,6 +161,7 @@ class GrpcClients:
             await asyncio.sleep(asked.pause_s)
         if reading.next_index < asked.act_at:
             return False
+        seen.acted.set()
         if asked.rival and not any(what.startswith("rival") for _, what in seen.notes):
             await self._rival(seen)
         if asked.way is Way.HANG_UP:
@@ -144,7 +190,7 @@ class GrpcClients:
     async def _fetch(self, seen: Seen) -> None:
         turn = 0
         asked = seen.asked
-        while time.monotonic() < self.until_s:
+        while self._patient:
             door = self._door(seen, turn)
             try:
                 seen.fetched(

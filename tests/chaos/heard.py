@@ -19,8 +19,6 @@ class Heard:
 
     pieces: list[TokenChunk] = field(default_factory=list)
     """What counts, in order and without a gap."""
-    torn: set[int] = field(default_factory=set)
-    """The first indices of pieces that another replaced from the middle: how much of their text stays is unknown."""
     chunks: list[TokenChunk] = field(default_factory=list)
     """All, as they came."""
     arrivals: Arrivals = field(default_factory=Arrivals)
@@ -37,9 +35,8 @@ class Heard:
         return tuple(token for piece in self.pieces for token in piece.token_ids)
 
     @property
-    def text(self) -> str | None:
-        """None where it cannot be told from the events."""
-        return None if self.torn else "".join(piece.text for piece in self.pieces)
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
 
     @property
     def whole(self) -> bool:
@@ -59,8 +56,18 @@ class Heard:
     def _cut(self, at: int) -> None:
         self.replaced += 1
         while self.pieces and self.pieces[-1].first_index >= at:
-            self.torn.discard(self.pieces.pop().first_index)
-        if self.pieces and (last := self.pieces[-1]).next_index > at:
-            kept = last.token_ids[: at - last.first_index]
-            self.pieces[-1] = TokenChunk(first_index=last.first_index, token_ids=kept, text=last.text)
-            self.torn.add(last.first_index)
+            self.pieces.pop()
+        if self.pieces and self.pieces[-1].next_index > at:
+            self.pieces[-1] = _until(self.pieces[-1], at)
+
+
+def _until(chunk: TokenChunk, index: int) -> TokenChunk:
+    """The part before the token `index`."""
+    kept = index - chunk.first_index
+    lengths = chunk.lengths[:kept]
+    return TokenChunk(
+        first_index=chunk.first_index,
+        token_ids=chunk.token_ids[:kept],
+        text=chunk.text[: sum(lengths)],
+        text_lengths=lengths,
+    )

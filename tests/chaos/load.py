@@ -17,13 +17,15 @@ from tests.chaos.schedule import LAST_S, VICTIMS, blows_of
 from tests.chaos.seen import Seen
 
 MIX = (
-    (Way.STREAM, 0.34),
-    (Way.NATS, 0.18),
-    (Way.SUBMIT, 0.14),
+    (Way.STREAM, 0.28),
+    (Way.NATS, 0.16),
+    (Way.SUBMIT, 0.1),
+    (Way.COME_BACK, 0.08),
+    (Way.AGAIN, 0.06),
     (Way.CANCEL, 0.1),
-    (Way.DEADLINE, 0.1),
-    (Way.SLOW, 0.06),
-    (Way.HANG_UP, 0.05),
+    (Way.DEADLINE, 0.08),
+    (Way.SLOW, 0.05),
+    (Way.HANG_UP, 0.06),
     (Way.NATS_CANCEL, 0.03),
 )
 """The clients' shares."""

@@ -150,7 +150,10 @@ def _body(asked: Asked, reply_to: str) -> Mapping[str, Any]:
 
 def _chunk(event: Mapping[str, Any]) -> TokenChunk:
     return TokenChunk(
-        first_index=event["first_index"], token_ids=tuple(event["token_ids"]), text=event["text"]
+        first_index=event["first_index"],
+        token_ids=tuple(event["token_ids"]),
+        text=event["text"],
+        text_lengths=tuple(event.get("text_lengths", ())),
     )
 
 

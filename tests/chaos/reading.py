@@ -17,8 +17,10 @@ class Call:
     gateway: str
     began_s: float = field(default_factory=time.monotonic)
     ended_s: float = float("inf")
+    answered: bool = False
+    """Whether anything came."""
     problem: str = ""
-    """Why it ended without an outcome, after the request was accepted."""
+    """Why it ended without an outcome, after it was answered."""
 
 
 @dataclass(slots=True, eq=False)

@@ -27,6 +27,7 @@ PROMISES = (
         "content",
         "ended wrongly",
         "refused",
+        "denied",
         "usurped",
         "broken",
         "invented",

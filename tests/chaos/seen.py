@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 
@@ -29,10 +30,14 @@ class Seen:
     """The durable outcome, as a gateway or the broker gave it."""
     told: list[OutcomeKind] = field(default_factory=list)
     """What cancellations were answered."""
+    acted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at the token at which its client acts, or at its end."""
     cancelled_s: float | None = None
     """When its client first cancelled or hung up."""
     usurped: bool = False
     """Whether something else was accepted under its id."""
+    denied: str = ""
+    """Who said that the very same was another request, when it was sent again."""
     notes: list[tuple[float, str]] = field(default_factory=list)
     began_s: float = field(default_factory=time.monotonic)
     first_asked_s: float = 0.0
@@ -52,16 +57,22 @@ class Seen:
         self.refused = why
         self.note(f"refused for good: {why}")
 
-    def dials(self, reading: Reading, gateway: str) -> Call:
+    def reads(self, first: int = 0) -> Reading:
+        """Its answer is read, from a token on."""
+        reading = Reading(first=first)
+        self.readings.append(reading)
+        return reading
+
+    def dials(self, reading: Reading, gateway: str, how: str = "asks") -> Call:
         """A call of `reading` begins."""
-        self.note(f"asks {gateway} from index {reading.next_index}")
+        self.note(f"{how} {gateway} from index {reading.next_index}")
         self.first_asked_s = self.first_asked_s or time.monotonic()
         call = Call(gateway=gateway)
         reading.calls.append(call)
         return call
 
     def breaks(self, call: Call, problem: str) -> None:
-        """A call ended without an outcome, after the request was accepted."""
+        """A call ended without an outcome, after it was answered."""
         call.problem = problem
         self.note(f"stream broke: {problem}")
 

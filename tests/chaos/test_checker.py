@@ -209,6 +209,10 @@ def _usurped(case: Case) -> None:
     case.seen.usurped = True
 
 
+def _denied(case: Case) -> None:
+    case.seen.denied = "gateway-2"
+
+
 def _refused(case: Case) -> None:
     case.seen.refuse("InvalidRequest: prompt: not liked")
 
@@ -240,6 +244,7 @@ def _refused(case: Case) -> None:
         (_broken, "broken"),
         (_miscounted, "usage"),
         (_usurped, "usurped"),
+        (_denied, "denied"),
         (_refused, "refused"),
     ],
 )
@@ -372,17 +377,44 @@ def test_a_gap_on_nats_is_excused_by_the_loss_of_its_router_or_of_the_broker_alo
         assert case.broken() == set(), "it came again"
 
 
-def test_text_that_is_replaced_from_within_a_chunk_is_unknown(oracle: Oracle) -> None:
-    """The tokens are known all the same; and so is the text once all before it came again."""
+def test_what_is_replaced_from_within_a_chunk_is_cut_by_the_lengths_of_its_text(oracle: Oracle) -> None:
+    """Without them all text of a chunk is its last token's."""
     case = Case(oracle, RAW)
     ids, text = case.outcome.token_ids, case.outcome.text
-    case.heard.take(TokenChunk(first_index=4, token_ids=ids[4:], text=text[4:]))
-    assert (case.heard.ids, case.heard.text) == (ids, None)
-    assert case.broken() == set()
-    case.heard.take(TokenChunk(first_index=3, token_ids=ids[3:], text=text[3:]))
-    assert case.heard.text == text
-    case.heard.take(TokenChunk(first_index=3, token_ids=ids[3:], text="x"))
+    rest = TokenChunk(first_index=4, token_ids=ids[4:], text=text[4:])
+    case.heard = case.seen.heard = Heard(finished=case.heard.finished)
+    case.heard.take(TokenChunk(first_index=0, token_ids=ids[:6], text=text[:6], text_lengths=(1,) * 6))
+    case.heard.take(rest)
+    assert (case.heard.ids, case.heard.text, case.broken()) == (ids, text, set())
+    case.heard.take(TokenChunk(first_index=0, token_ids=ids[:6], text=text[:6]))
+    case.heard.take(rest)
+    assert (case.heard.ids, case.heard.text) == (ids, text[4:])
     assert case.broken() == {"content"}
+
+
+def test_a_client_that_attaches_reads_the_rest(oracle: Oracle) -> None:
+    """In another call of the same reading; or in a reading of its own, from any index."""
+    case = Case(oracle, ASKED)
+    ids, text = case.outcome.token_ids, case.outcome.text
+    lengths = (1,) * len(ids)
+    case.keep(text_lengths=lengths)
+    late = case.seen.reads(first=7)
+    late.take(TokenChunk(first_index=7, token_ids=ids[7:], text=text[7:]))
+    late.finish(replace(case.outcome, text="", token_ids=()))
+    assert case.broken() == set()
+    late.texts = ["?"]
+    assert case.broken() == {"content"}
+    late.texts, late.ids = [text[7:-1]], array("I", ids[7:-1])
+    assert case.broken() == {"gap"}
+
+
+def test_what_is_to_be_kept_is_not_cancelled_by_a_call_that_ends(oracle: Oracle) -> None:
+    """By nothing but a cancellation."""
+    for keep, promises in ((False, set()), (True, {"ended wrongly"})):
+        case = Case(oracle, replace(ASKED, way=Way.HANG_UP, keep=keep))
+        _cancelled(case)
+        case.seen.cancels("hangs up")
+        assert case.broken() == promises
 
 
 def test_a_stream_may_break_where_its_gateway_was_hit_and_only_there(oracle: Oracle) -> None:
