@@ -71,7 +71,8 @@ class ScriptedWorker:
     async def make(self, entry: BatchEntry, text: str, *, at: int | None = None) -> None:
         """Makes one token per character of `text`, after what the entry has already."""
         index = len(entry.generated) if at is None else at
-        chunk = TokenChunk(first_index=index, token_ids=tuple(map(ord, text)), text=text)
+        ids, lengths = tuple(map(ord, text)), (1,) * len(text)
+        chunk = TokenChunk(first_index=index, token_ids=ids, text=text, text_lengths=lengths)
         await self.send(EntryProgress(assignment=entry.assignment, tokens=chunk))
 
     async def finish(self, batch: StartBatch, reason: FinishReason = FinishReason.END) -> None:
@@ -152,6 +153,7 @@ class ScriptedGateway:
         """Requests that nobody waits for here."""
         self.answers = True
         """Whether it answers recalls."""
+        self.streams: list[GatewayStream] = []
 
     @asynccontextmanager
     async def join(self, address: str, held: tuple[HeldStream, ...] = ()) -> AsyncIterator[GatewayStream]:
@@ -161,6 +163,7 @@ class ScriptedGateway:
             await stream.tell(join=GatewayJoin(gateway_id=self._gateway_id, held=held))
             welcome = await stream.receive()
             assert welcome.welcome, "a join is answered with the router's id"
+            self.streams.append(stream)
             reader = asyncio.ensure_future(self._read(stream, welcome.welcome))
             try:
                 yield stream
@@ -196,6 +199,7 @@ class ScriptedGateway:
             first_index=self.first.get(request_id, 0),
             token_ids=tuple(self.tokens.get(request_id, ())),
             text=self.text.get(request_id, ""),
+            text_lengths=(1,) * len(self.text.get(request_id, "")),
         )
         await stream.tell(join=GatewayJoin(gateway_id=self._gateway_id, held=(held,)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 
@@ -209,7 +208,7 @@ async def test_a_raw_producer_reads_chunks_and_outcome_as_json(mesh: Mesh) -> No
             "first_index": 0,
             "token_ids": [121, 111],
             "text": "yo",
-            "text_lengths": [],
+            "text_lengths": [1, 1],
         }
         await hands.finish(batch)
         last = json.loads((await events.next_msg(5)).data)
@@ -253,14 +252,7 @@ async def test_what_nobody_can_answer_is_kept_with_its_reason(
         letter = await letters.next_msg(5)
         assert code.encode() in letter.data
         assert says.encode() in letter.data
-        await _queues_are_empty(mesh)
-
-
-async def _queues_are_empty(mesh: Mesh) -> None:
-    """The acknowledgement follows the letter; JetStream tells of no deletion, so it is asked."""
-    async with asyncio.timeout(5):
-        while (await mesh.nats.jetstream().stream_info("HEADRACE_REQUESTS")).state.messages:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        await mesh.queues_are_empty()
 
 
 @pytest.mark.parametrize(

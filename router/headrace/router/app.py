@@ -22,7 +22,7 @@ from headrace.router.core.scheduler import Scheduler, SchedulerSettings
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
 from headrace.router.intake import Intake
-from headrace.router.leases import extend_leases
+from headrace.router.leases import Leases
 from headrace.router.ledger import Ledger
 from headrace.router.members import Membership
 from headrace.router.models import RouterModels
@@ -150,6 +150,13 @@ class Router:
             others=self._peers.others,
             taken=self._conductor.taken,
         )
+        self._leases = Leases(
+            ledger=self._ledger,
+            ownership=self._ownership,
+            health=health,
+            ack_wait_s=own.ack_wait_s,
+            taken=self._conductor.taken,
+        )
         self._intake = Intake(
             models=models,
             limits=settings.limits.limits(),
@@ -183,6 +190,7 @@ class Router:
             delivery=self._delivery,
             outcomes=outcomes,
             ownership=self._ownership,
+            leases=self._leases,
             on_fleet=self._membership.fleet_changed,
         )
         self._cancels = Cancels(connection, ledger=self._ledger, conductor=self._conductor)
@@ -216,7 +224,7 @@ class Router:
                 ("queues", self._queues.run()),
                 ("delivery", self._delivery.run()),
                 ("catalogue", self._catalogue.run()),
-                ("leases", extend_leases(self._connection, self._ledger, own.ack_wait_s)),
+                ("leases", self._leases.run()),
                 ("members", self._membership.stay(self._connection.jetstream(), address)),
                 ("peers", self._peers.run()),
                 ("layout", self._keeper.run()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, assert_never
 
 import structlog
@@ -28,6 +29,7 @@ from headrace.router.core.scheduler import Load, Scheduler
 from headrace.router.delivery import Delivery
 from headrace.router.gateway_link import GatewayLink
 from headrace.router.gateways import Gateways
+from headrace.router.leases import Leases
 from headrace.router.ledger import Hold, Ledger, Record
 from headrace.router.outcomes import Outcomes
 from headrace.router.ownership import Ownership
@@ -66,6 +68,7 @@ class Conductor:
         delivery: Delivery,
         outcomes: Outcomes,
         ownership: Ownership,
+        leases: Leases,
         on_fleet: Callable[[], None],
     ) -> None:
         """Gives it its hands. They were made with `tell`, so they could not come first. `on_fleet` is called where
@@ -77,6 +80,7 @@ class Conductor:
         self._delivery = delivery
         self._outcomes = outcomes
         self._ownership = ownership
+        self._leases = leases
         self._on_fleet = on_fleet
 
     def load(self, model: str) -> Load:
@@ -119,9 +123,8 @@ class Conductor:
                 )
             case cmd.Release(request_id=request_id, losses=losses):
                 record = self._ledger[request_id]
-                record.hold = Hold.RELEASED
-                self._ownership.keep(record, losses)
-                self._spawn(self._release(record), f"release {request_id}")
+                record.losses = losses
+                self._spawn(self._finish(record, partial(self._give_back, record)), f"release {request_id}")
             case cmd.LetGo(request_id=request_id):
                 self._outcomes.let_go(self._ledger[request_id], "another router has it")
             case cmd.Pull(queue=queue, count=count):
@@ -183,25 +186,25 @@ class Conductor:
             token_ids=tuple(record.tokens),
             text_lengths=tuple(record.text_lengths),
         )
-        self._spawn(self._settled(record, outcome, dead=command.dead), f"settle {record.id}")
-
-    async def _settled(self, record: Record, outcome: Outcome, *, dead: bool) -> None:
-        await self._finish(record, self._outcomes.settle(record, outcome, dead=dead))
-
-    async def _release(self, record: Record) -> None:
-        await self._finish(record, self._give_back(record))
+        settle = partial(self._outcomes.settle, record, outcome, dead=command.dead)
+        self._spawn(self._finish(record, settle), f"settle {record.id}")
 
     async def _give_back(self, record: Record) -> None:
+        record.hold = Hold.RELEASED
+        self._ownership.keep(record, record.hand_over())
         # First the tokens, then the message: whoever gets that goes on after them.
         await self._delivery.hand_on(record)
         await self._outcomes.release(record)
 
-    async def _finish(self, record: Record, work: Coroutine[Any, Any, None]) -> None:
-        """Does the last thing to a request. Where that fails by a fault of ours, the request is let go, and the broker
-        delivers it again.
+    async def _finish(self, record: Record, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Does the last thing to a request, if it is still this router's. Where that fails by a fault of ours, the
+        request is let go, and the broker delivers it again.
         """
         try:
-            await work
+            if await self._leases.is_ours(record):
+                await last()
+            else:
+                self._outcomes.let_go(record, "another router has it")
         except Exception as error:
             log.error("request.not_settled", request_id=record.id, kind=type(error).__name__, exc_info=error)
             self._outcomes.let_go(record, "it could not be settled")

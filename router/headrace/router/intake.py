@@ -26,7 +26,7 @@ from headrace.contract.subjects import (
     token_subject,
 )
 from headrace.router.clock import Clock
-from headrace.router.core.events import RequestArrived, RequestRefused
+from headrace.router.core.events import RequestArrived, RequestRefused, RequestTaken
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
 from headrace.router.ledger import Hold, Ledger, Record
@@ -58,7 +58,7 @@ class Intake:
         threads: Executor,
         recall_wait_s: float,
         max_deliveries: int,
-        tell: Callable[[RequestArrived | RequestRefused], None],
+        tell: Callable[[RequestArrived | RequestRefused | RequestTaken], None],
     ) -> None:
         self._models = models
         self._limits = limits
@@ -85,6 +85,10 @@ class Intake:
             self._tell(RequestRefused(queue=message.subject))
             return
         held = self._ledger.get(record.id)
+        if held is not None and _was_elsewhere(held, record):
+            held.hold = Hold.TAKEN
+            self._tell(RequestTaken(request_id=held.id))
+            held = self._ledger.get(record.id)
         if held is not None:
             await self._again(held, record)
             return
@@ -169,6 +173,7 @@ class Intake:
             accepted_s=accepted_s,
             as_json=content_type.partition(";")[0].strip().lower() != CONTENT_TYPE_PROTOBUF,
             hold=Hold.CLAIMING if metadata.num_delivered > 1 else Hold.OWNED,
+            leased_s=asyncio.get_running_loop().time(),
             followers={request.gateway} - {""},
             waiting_since_s=time.time(),
         )
@@ -177,7 +182,7 @@ class Intake:
         """The id is held already: by this very message, delivered again, or by another that took the same id."""
         self._tell(RequestRefused(queue=again.message.subject))
         if held.sequence == again.sequence:
-            held.message = again.message
+            held.message, held.leased_s = again.message, again.leased_s
         elif held.fingerprint == again.fingerprint:
             log.info("request.asked_twice", request_id=held.id)
             again.trace = held.trace
@@ -254,6 +259,14 @@ class Intake:
         except Exception as fault:  # ours, too
             log.error("request.not_settled", request_id=record.id, kind=type(fault).__name__, exc_info=fault)
             self._outcomes.let_go(record, "it could not be refused")
+
+
+def _was_elsewhere(held: Record, again: Record) -> bool:
+    """Whether the broker gave a message that is held here to another router before it gave it here again: that one
+    may have gone further.
+    """
+    deliveries = again.message.metadata.num_delivered - held.message.metadata.num_delivered
+    return held.sequence == again.sequence and held.hold is Hold.OWNED and deliveries > 1
 
 
 def _chosen_id(request: Request, header: str) -> str:

@@ -1,33 +1,116 @@
 """The broker's wait for an acknowledgement, extended for everything that is held.
 
-A router that dies stops extending, and within `router.ack_wait_s` the broker gives its requests to another.
+A router that dies stops extending, and within `router.ack_wait_s` the broker gives its requests to another. A router
+that only stood still, or lost its connection for a while, has been taken for dead as well: it has to ask whether its
+requests are still its own before it ends them or gives them back.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from headrace.router.ledger import Hold, Ledger
+from headrace.contract.claims import HandOver, Running
+from headrace.router.ledger import Hold, Ledger, Record
+from headrace.router.ownership import Ownership
+from headrace.runtime.nats_state import NatsHealth
 
 log = structlog.get_logger(__name__)
 
 PARTS = 3
 """Extensions per wait: one that is lost, and one that is late, do no harm."""
+QUESTIONS = 1_000
+"""Questions that are open at once after a lapse, each for `router.claim_wait_s`: they are as cheap as messages are."""
 
 
-async def extend_leases(connection: Client, ledger: Ledger, ack_wait_s: float) -> None:
-    """Says of every held request that it is being worked on, until cancelled."""
-    while True:
-        await asyncio.sleep(ack_wait_s / PARTS)
-        if not connection.is_connected:
-            continue  # what is said now would be sent too late; after a reconnection the broker may deliver again
+class Leases:
+    """Extends the leases of what is held, and finds out whose it is where a lease may have lapsed.
+
+    A lease has lapsed where the broker has heard nothing of the request for `ack_wait_s`, by the clock of this router.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        ownership: Ownership,
+        health: NatsHealth,
+        ack_wait_s: float,
+        taken: Callable[[Record], None],
+    ) -> None:
+        """`taken` is called where another router has a request that is held here."""
+        self._ledger = ledger
+        self._ownership = ownership
+        self._health = health
+        self._ack_wait_s = ack_wait_s
+        self._taken = taken
+        self._asking = asyncio.Semaphore(QUESTIONS)
+
+    async def run(self) -> None:
+        """Says of every held request that it is being worked on, until cancelled."""
+        while True:
+            await asyncio.sleep(self._ack_wait_s / PARTS)
+            if not self._health.connected:
+                continue  # what is said now would be sent too late
+            try:
+                await self._extend()
+            except (NatsError, OSError) as error:
+                log.warning("leases.not_extended", problem=type(error).__name__)
+
+    async def _extend(self) -> None:
+        for record in self._ledger:
+            if record.hold not in (Hold.CLAIMING, Hold.OWNED):
+                continue
+            if record.hold is Hold.OWNED and self._lapsed(record):
+                self._doubt(record)
+                continue
+            await record.message.in_progress()
+            record.leased_s = _now()
+
+    def _lapsed(self, record: Record) -> bool:
+        return _now() - record.leased_s > self._ack_wait_s
+
+    async def is_ours(self, record: Record) -> bool:
+        """Whether a held request is still this router's: asks the others where its lease has lapsed, and waits for the
+        connection to do so. Where it is not, `taken` has been called.
+        """
+        if record.hold is Hold.OWNED and self._lapsed(record):
+            await asyncio.shield(self._doubt(record))
+        return record.hold is Hold.OWNED
+
+    def _doubt(self, record: Record) -> asyncio.Future[None]:
+        """The answer whose it is; one question for all who want to know."""
+        if record.doubt is None:
+            record.doubt = asyncio.create_task(self._ask(record), name=f"whose is {record.id}")
+        return record.doubt
+
+    async def _ask(self, record: Record) -> None:
         try:
-            for record in ledger:
-                if record.hold is not Hold.RELEASED:
+            await self._health.wait_connected()
+            async with self._asking:
+                answer = await self._ownership.ask(record)
+            if record.hold is not Hold.OWNED:
+                return
+            match answer:
+                case Running():
+                    log.warning("request.lost", request_id=record.id)
+                    self._taken(record)
+                case (
+                    HandOver() as handed
+                ):  # it was taken, and given back: the next to get it asks us for that
+                    self._ownership.keep(record, handed)
+                    self._taken(record)
+                case None:
                     await record.message.in_progress()
+                    record.leased_s = _now()
         except (NatsError, OSError) as error:
-            log.warning("leases.not_extended", problem=type(error).__name__)
+            log.info("lease.not_extended", request_id=record.id, problem=type(error).__name__)
+        finally:
+            record.doubt = None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

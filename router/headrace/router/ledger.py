@@ -46,6 +46,10 @@ class Record:
     as_json: bool
     """Whether the producer speaks JSON: its events and its outcome do, too."""
     hold: Hold = Hold.CLAIMING
+    leased_s: float = 0.0
+    """When the broker last gave it, or heard that it is being worked on; on the loop's clock."""
+    doubt: asyncio.Future[None] | None = None
+    """The question whose it is, while that is open."""
     followers: set[str] = field(default_factory=set)
     """Gateways that get its tokens: the one that it names, and those that told of a client of theirs."""
     prompt: tuple[int, ...] = ()
@@ -58,7 +62,8 @@ class Record:
     """Characters of the text that each token completed."""
     attempts: int = 0
     losses: int = 0
-    """Attempts that an earlier router saw lost or failed."""
+    """Attempts that were lost or failed, as far as they count here: at earlier routers, and at this one once it gives
+    the request back."""
     resumptions: int = 0
     """Assignments that went on from tokens made before."""
     releases: int = 0
@@ -161,12 +166,12 @@ class Record:
         if handed.first_token_s is not None:
             self.first_token_s = self.accepted_s + handed.first_token_s
 
-    def hand_over(self, losses: int) -> HandOver:
-        """What the next router needs to go on; `losses` is the core's count."""
+    def hand_over(self) -> HandOver:
+        """What the next router needs to go on."""
         return HandOver(
             output=self.output,
             attempts=self.attempts,
-            losses=losses,
+            losses=self.losses,
             resumptions=self.resumptions,
             queue_s=self._after_s(self.assigned_s),
             first_token_s=self._after_s(self.first_token_s),

@@ -42,11 +42,6 @@ class _Kept:
     handed: HandOver
     bounces: int
 
-    @property
-    def matters(self) -> bool:
-        """Whether the next router would do worse without it."""
-        return self.handed.output is not None or self.handed.losses > 0
-
 
 class Ownership:
     """Asks, answers, and keeps what it takes to go on with the requests that were given back here.
@@ -119,19 +114,19 @@ class Ownership:
 
     # Answering.
 
-    def keep(self, record: Record, losses: int) -> None:
+    def keep(self, record: Record, handed: HandOver) -> None:
         """The request goes back to its queue: what the next router needs is kept until that asks."""
-        self._kept[record.tenant, record.id] = _Kept(record.hand_over(losses), record.bounces)
+        self._kept[record.tenant, record.id] = _Kept(handed, record.bounces)
         if len(self._kept) > self._max_kept:
             self._kept.popitem(last=False)
 
     async def claimed_within(self, limit_s: float) -> bool:
-        """Waits until all that others have to know is told, for `limit_s` at most; whether that is so."""
+        """Waits until all hand-overs were asked for, for `limit_s` at most; whether that is so."""
         if not self._others():
             return not self._kept
         try:
             async with asyncio.timeout(limit_s):
-                while any(kept.matters for kept in self._kept.values()):
+                while self._kept:
                     self._claimed.clear()
                     await self._claimed.wait()
         except TimeoutError:

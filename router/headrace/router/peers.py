@@ -86,9 +86,15 @@ class Peers:
 
     async def run(self) -> None:
         """Forgets those that fall silent, until cancelled."""
+        loop, pause_s = asyncio.get_running_loop(), self._ttl_s / SWEEPS_PER_TTL
         while True:
-            await asyncio.sleep(self._ttl_s / SWEEPS_PER_TTL)
-            overdue = asyncio.get_running_loop().time() - self._ttl_s
+            began_s = loop.time()
+            await asyncio.sleep(pause_s)
+            deaf_s = loop.time() - began_s
+            if deaf_s > 2 * pause_s or not self._connection.is_connected:
+                # Nobody could say anything to this router, or it could not listen: that is no sign of theirs.
+                self._heard_s = {router_id: at_s + deaf_s for router_id, at_s in self._heard_s.items()}
+            overdue = loop.time() - self._ttl_s
             for router_id in [router_id for router_id, at_s in self._heard_s.items() if at_s < overdue]:
                 self._forget(router_id)
 
