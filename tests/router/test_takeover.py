@@ -187,12 +187,10 @@ async def test_a_router_at_work_keeps_what_the_broker_gives_to_another(mesh: Mes
         client.join(second.address),
         living(first.address, mesh, "w-1") as hands,
     ):
-        await mesh.publish(a_request())
-        await hands.finish(await hands.batch())
         request = a_request(gateway="gw-1")
-        async with living(second.address, mesh, "w-2"):
-            await mesh.publish(request)
-            batch = await hands.batch()
+        await mesh.publish(request)
+        batch = await hands.batch()
+        async with living(second.address, mesh, "w-2"):  # its router has the broker wait for one second only
             for number, letter in enumerate("abc"):
                 await claims.next_msg(10)
                 await hands.make(batch.entries[0], letter, at=number)

@@ -57,8 +57,9 @@ SHOWN_SUBJECT = 80
 """Characters of a subject that names no queue in a line of log: it may be thousands long."""
 READ_RETRY_S = (0.1, 2.0)
 """The first and the longest wait between attempts to read the outcome that is there already."""
-FIRST_DELAY_S, MAX_DELAY_S = 0.1, 10.0
-"""Delays of a request that keeps coming back: the first, doubled each time up to less than an open pull lasts."""
+FIRST_DELAY_S, MAX_DELAY_S = 0.1, 5.0
+"""Delays of a request that keeps coming back: the first, doubled each time. An open pull lasts longer than some of them,
+and a request that comes back too often would look like one that kills routers."""
 MAX_LENGTH_FAILURE = "the output is larger than the broker takes"
 
 
