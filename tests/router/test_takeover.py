@@ -133,6 +133,32 @@ async def test_a_router_that_stood_still_lets_go_when_it_wakes(mesh: Mesh, ends:
     assert (await mesh.result(request)).text == "abcXYZ"
 
 
+async def test_a_router_that_stood_still_publishes_nothing_before_it_knows(mesh: Mesh) -> None:
+    """On NATS nobody could tell its tokens from those of the router that has taken the request."""
+    first = await mesh.start_process("r-1")
+    second = await mesh.start_router("r-2")
+    consumer = await events(mesh, "replies")
+    async with living(first.address, mesh, "w-1") as hands:
+        await mesh.publish_json(QUEUE, {"prompt": "hello", "reply_to": "replies"})
+        batch = await hands.batch()
+        await hands.make(batch.entries[0], "abc")
+        await consumer.until("abc")
+        first.freeze()
+        async with living(second.address, mesh, "w-2") as others:
+            taken = await others.batch()
+            assert taken.entries[0].generated == ()
+            consumer.text = ""  # a chunk from index 0 on replaces what there was
+            await others.make(taken.entries[0], "ABCD")
+            await consumer.until("ABCD")
+            await hands.make(batch.entries[0], "zzz", at=3)
+            first.wake()
+            assert await hands.cancelled() == batch.entries[0].assignment
+            await others.make(taken.entries[0], "E", at=4)
+            await others.finish(taken)
+            await consumer.until("ABCDE")
+            assert (await consumer.finished())["usage"]["output_tokens"] == 5
+
+
 async def test_a_drained_routers_request_goes_on_without_a_repeat_on_nats(mesh: Mesh) -> None:
     """Nobody but the router knows how far a consumer on NATS is: it hands that over."""
     first = await mesh.start_router("r-1", **{"router.drain_grace_s": 0.1})

@@ -123,16 +123,6 @@ class Router:
         self._workers = Workers(
             router_id, timeout_s=own.worker_timeout_s, versions=models.versions, tell=tell
         )
-        self._delivery = Delivery(connection, self._gateways, health)
-        outcomes = Outcomes(
-            connection,
-            ledger=self._ledger,
-            delivery=self._delivery,
-            spans=spans,
-            health=health,
-            missed=keeper.missed,
-            max_wait_s=own.result_retry_max_wait_s,
-        )
         self._membership = Membership(
             router_id,
             served=self._conductor.served,
@@ -156,6 +146,16 @@ class Router:
             health=health,
             ack_wait_s=own.ack_wait_s,
             taken=self._conductor.taken,
+        )
+        self._delivery = Delivery(connection, gateways=self._gateways, leases=self._leases, health=health)
+        outcomes = Outcomes(
+            connection,
+            ledger=self._ledger,
+            delivery=self._delivery,
+            spans=spans,
+            health=health,
+            missed=keeper.missed,
+            max_wait_s=own.result_retry_max_wait_s,
         )
         self._intake = Intake(
             models=models,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from nats.aio.client import Client
@@ -14,6 +14,7 @@ from headrace.contract.queue_wire import encode_token_event
 from headrace.contract.subjects import CONTENT_TYPE_JSON, CONTENT_TYPE_PROTOBUF, HEADER_CONTENT_TYPE
 from headrace.contract.values import Outcome, TokenChunk
 from headrace.router.gateways import Gateways
+from headrace.router.leases import Leases
 from headrace.router.ledger import Record
 from headrace.router.outbox import Outbox
 from headrace.runtime.nats_size import message_size
@@ -30,7 +31,7 @@ MAX_SUBJECTS = 16
 class _Address:
     """Where the events of a request are published."""
 
-    request_id: str
+    record: Record
     subject: str
     as_json: bool
     headers: dict[str, str]
@@ -38,22 +39,28 @@ class _Address:
     @property
     def key(self) -> str:
         """In the outbox. A subject holds no space."""
-        return f"{self.request_id} {self.subject}"
+        return f"{self.record.id} {self.subject}"
 
 
 class Delivery:
     """Sends chunks and ends; never waits for a receiver. Loses nothing that is durable: what cannot be sent now is in
     the record while it runs, and in the outcome afterwards.
+
+    A gateway knows whose tokens to take. On NATS nobody does: there, tokens of a request whose lease may have lapsed
+    are held back until it is known that no other router goes on with it.
     """
 
-    def __init__(self, connection: Client, gateways: Gateways, health: NatsHealth) -> None:
+    def __init__(self, connection: Client, *, gateways: Gateways, leases: Leases, health: NatsHealth) -> None:
         self._connection = connection
         self._health = health
         self._gateways = gateways
+        self._leases = leases
         self._outbox = Outbox()
         self._addresses: dict[str, list[_Address]] = {}
         """By request, of those whose events go to NATS, from the first event to the end: at most MAX_SUBJECTS each."""
         self._by_key: dict[str, _Address] = {}
+        self._held_back: dict[str, Deliverable] = {}
+        """By key: what waits for the answer whose the request is."""
         self._publishing = asyncio.Lock()
         """Held while what was taken from the outbox is on its way."""
 
@@ -100,6 +107,7 @@ class Delivery:
         self._gateways.hand_on(record)
         async with self._publishing:
             for address in self._addresses.pop(record.id, ()):
+                self._certain(address.key)
                 if (delivery := self._outbox.forget(address.key)) is not None:
                     await self._send(delivery)
                 self._by_key.pop(address.key, None)
@@ -109,6 +117,7 @@ class Delivery:
         self._gateways.forget(record)
         for address in self._addresses.pop(record.id, ()):
             self._outbox.forget(address.key)
+            self._held_back.pop(address.key, None)
             self._by_key.pop(address.key, None)
 
     def _addresses_of(self, record: Record) -> list[_Address]:
@@ -133,29 +142,58 @@ class Delivery:
         address = self._by_key.get(delivery.request_id)
         if address is None:
             return  # forgotten since it was taken
+        if self._holds_back(address, delivery):
+            return
         if delivery.tokens is not None:
             await self._publish(address, delivery.tokens)
         if delivery.finished is not None:
             await self._publish(address, delivery.finished)
             self._by_key.pop(address.key, None)
 
+    def _holds_back(self, address: _Address, delivery: Deliverable) -> bool:
+        """Whether a delivery has to wait until it is known whose the request is."""
+        key = address.key
+        if (earlier := self._held_back.get(key)) is not None:
+            self._held_back[key] = _joined(earlier, delivery)
+            return True
+        question = self._leases.question(address.record) if delivery.tokens is not None else None
+        if question is None:
+            return False
+        self._held_back[key] = delivery
+        question.add_done_callback(lambda _: self._certain(key))
+        return True
+
+    def _certain(self, key: str) -> None:
+        """It is known whose the request is: what was held back comes first. That of another router's was forgotten."""
+        if (delivery := self._held_back.pop(key, None)) is not None:
+            later = self._outbox.forget(key)
+            self._outbox.put_back(delivery if later is None else _joined(delivery, later))
+
     async def _publish(self, address: _Address, event: TokenChunk | Outcome) -> None:
-        body = encode_token_event(address.request_id, event, as_json=address.as_json)
+        body = encode_token_event(address.record.id, event, as_json=address.as_json)
         if message_size(body, address.headers) > self._connection.max_payload:
             # It would cost the connection. Tokens are that many only where they waited long for a broker.
             log.warning(
-                "tokens.not_published", request_id=address.request_id, problem="too large for a message"
+                "tokens.not_published", request_id=address.record.id, problem="too large for a message"
             )
             return
         try:
             await self._connection.publish(address.subject, body, headers=address.headers)
         except (NatsError, OSError) as error:
             # The consumer sees the gap by the index, and has the durable outcome.
-            log.warning("tokens.not_published", request_id=address.request_id, problem=type(error).__name__)
+            log.warning("tokens.not_published", request_id=address.record.id, problem=type(error).__name__)
+
+
+def _joined(earlier: Deliverable, later: Deliverable) -> Deliverable:
+    if earlier.tokens is None or later.tokens is None:
+        tokens = earlier.tokens or later.tokens
+    else:
+        tokens = earlier.tokens.joined(later.tokens)
+    return replace(earlier, tokens=tokens, finished=later.finished)
 
 
 def _address_of(record: Record) -> _Address:
     kind = CONTENT_TYPE_JSON if record.as_json else CONTENT_TYPE_PROTOBUF
     headers = {HEADER_CONTENT_TYPE: kind}
     inject(record.trace, headers)
-    return _Address(record.id, record.request.reply_to, record.as_json, headers)
+    return _Address(record, record.request.reply_to, record.as_json, headers)

@@ -64,8 +64,7 @@ class Leases:
         for record in self._ledger:
             if record.hold not in (Hold.CLAIMING, Hold.OWNED):
                 continue
-            if record.hold is Hold.OWNED and self._lapsed(record):
-                self._doubt(record)
+            if self.question(record) is not None:
                 continue
             await record.message.in_progress()
             record.leased_s = _now()
@@ -77,12 +76,14 @@ class Leases:
         """Whether a held request is still this router's: asks the others where its lease has lapsed, and waits for the
         connection to do so. Where it is not, `taken` has been called.
         """
-        if record.hold is Hold.OWNED and self._lapsed(record):
-            await asyncio.shield(self._doubt(record))
+        if (question := self.question(record)) is not None:
+            await asyncio.shield(question)
         return record.hold is Hold.OWNED
 
-    def _doubt(self, record: Record) -> asyncio.Future[None]:
-        """The answer whose it is; one question for all who want to know."""
+    def question(self, record: Record) -> asyncio.Future[None] | None:
+        """Done when it is known whose a held request is; None where that is known. One question for all who ask."""
+        if record.hold is not Hold.OWNED or not self._lapsed(record):
+            return None
         if record.doubt is None:
             record.doubt = asyncio.create_task(self._ask(record), name=f"whose is {record.id}")
         return record.doubt

@@ -57,6 +57,11 @@ class Outbox:
         self._deliveries[request_id] = Delivery(request_id=request_id, tokens=tokens, finished=outcome)
         self._ready.set()
 
+    def put_back(self, delivery: Delivery) -> None:
+        """Adds what was taken and could not be sent. Nothing else waits for that request."""
+        self._deliveries[delivery.request_id] = delivery
+        self._ready.set()
+
     def forget(self, request_id: str) -> Delivery | None:
         """Drops what waits for a request; gives it, for who sends it out of turn."""
         return self._deliveries.pop(request_id, None)

@@ -58,8 +58,8 @@ SHOWN_SUBJECT = 80
 READ_RETRY_S = (0.1, 2.0)
 """The first and the longest wait between attempts to read the outcome that is there already."""
 FIRST_DELAY_S, MAX_DELAY_S = 0.1, 5.0
-"""Delays of a request that keeps coming back: the first, doubled each time. An open pull lasts longer than some of them,
-and a request that comes back too often would look like one that kills routers."""
+"""Delays of a request that keeps coming back: the first, doubled each time. So it comes back few times while a pull
+stays open here; too many would look like a request that kills routers."""
 MAX_LENGTH_FAILURE = "the output is larger than the broker takes"
 
 
