@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import threading
+import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -93,15 +96,17 @@ class NatsCluster:
     """Three nats-servers that keep every stream in three copies. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        routes = free_ports(3)
+        *routes, self._monitor = free_ports(4)
         others = ", ".join(f"nats-route://127.0.0.1:{port}" for port in routes)
         self.servers = [
             NatsServer(
                 folder,
                 name=f"n{number}",
-                more=[f"cluster {{ name: c, listen: 127.0.0.1:{port}, routes: [{others}] }}"],
+                more=[f"cluster {{ name: c, listen: 127.0.0.1:{port}, routes: [{others}] }}", *monitor],
             )
-            for number, port in enumerate(routes)
+            for number, (port, monitor) in enumerate(
+                zip(routes, ([f"http: 127.0.0.1:{self._monitor}"], [], []), strict=True)
+            )
         ]
 
     @property
@@ -111,10 +116,24 @@ class NatsCluster:
     def server(self, name: str) -> NatsServer:
         return next(server for server in self.servers if server.name == name)
 
+    def leader(self) -> NatsServer:
+        """The server that leads the cluster as a whole; waits for the first election."""
+        until_s = time.monotonic() + START_S
+        while time.monotonic() < until_s:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._monitor}/jsz", timeout=START_S) as answer:
+                name = json.load(answer).get("meta_cluster", {}).get("leader")
+            if name:
+                return self.server(name)
+            time.sleep(0.05)
+        raise AssertionError("the cluster elected nobody")
+
     def __enter__(self) -> Self:
-        outputs = [server.launch() for server in self.servers]
-        for output in outputs:
-            output.wait(START_S)
+        try:
+            for output in [server.launch() for server in self.servers]:
+                output.wait(START_S)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

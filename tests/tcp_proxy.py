@@ -79,8 +79,8 @@ class TcpProxy:
                 for passing in done:
                     passing.cancel()
                 await asyncio.gather(*done, return_exceptions=True)
-        except OSError:
-            pass  # the server is not there: neither are we
+        except (OSError, asyncio.CancelledError):
+            pass  # the server is not there, or the test is over
         finally:
             for one in (writer, there):
                 if one is not None:

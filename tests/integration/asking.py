@@ -70,6 +70,16 @@ class Asking:
             )
             self.accepted[accepted.request_id] = None
 
+    async def submit_somehow(self, count: int) -> None:
+        """Submits so many requests, each again while it is refused."""
+        while count:
+            try:
+                await self.submit(1)
+                count -= 1
+            except Unavailable as error:
+                self.refused.append(Refused(error, 0.0))
+                await asyncio.sleep(0.05)
+
     async def some_end(self, count: int) -> None:
         """Returns when so many more streams have ended well."""
         for _ in range(count):

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 from nats.errors import ConnectionReconnectingError
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -146,6 +147,24 @@ async def test_a_network_that_swallows(nats_server: EmbeddedNats) -> None:
         await proxy.heal()
         await states.until(Link.CONNECTED)
         assert await nc.rtt() >= 0
+
+
+async def test_a_caller_that_is_cancelled_as_the_answer_comes(nats_server: EmbeddedNats) -> None:
+    """Is cancelled: the end of a process must not depend on the moment."""
+    async with connect(settings(url=nats_server.url), "test") as nc:
+        asked = asyncio.Event()
+
+        async def never(message: Msg) -> None:
+            asked.set()
+
+        await nc.subscribe("slow", cb=never)
+        asking = asyncio.create_task(nc.request("slow", timeout=60))
+        await asyncio.wait_for(asked.wait(), 5)
+        (answer,) = nc._resp_map.values()
+        answer.set_result(Msg(nc))
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
 
 
 async def test_leaving_sends_what_was_published(nats_server: EmbeddedNats) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import nats
@@ -17,9 +19,10 @@ import pytest
 from pydantic import SecretStr
 
 from headrace.contract.errors import StartError
-from headrace.runtime import nats_binary
+from headrace.runtime import nats_binary, nats_config
 from headrace.runtime.nats_binary import find_nats_server
 from headrace.runtime.nats_config import config_text
+from headrace.runtime.nats_output import ServerOutput
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.nats_version import REQUIRED
 from headrace.runtime.settings import NatsSettings
@@ -155,6 +158,37 @@ async def test_password(tmp_path: Path) -> None:
         await client.close()
         with pytest.raises(nats.errors.Error, match="Authorization"):
             await nats.connect(server.url, user="me", password="wrong", allow_reconnect=False)
+
+
+@pytest.mark.parametrize(
+    ("sync_interval", "interval_s", "always"), [("2m", 120, False), ("7s", 7, False), ("always", None, True)]
+)
+def test_the_server_syncs_as_it_is_told(
+    sync_interval: str,
+    interval_s: int | None,
+    always: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a power cut may cost is what the setting says: the running server itself tells it."""
+    written = nats_config.config_text
+    monkeypatch.setattr(nats_config, "config_text", lambda own: written(own) + "http: 127.0.0.1:-1\n")
+    monitor: list[str] = []
+    feed = ServerOutput.feed
+
+    def listening(output: ServerOutput, line: str) -> None:
+        if "Starting http monitor on" in line:
+            monitor.append(line.rpartition(" ")[2])
+        feed(output, line)
+
+    monkeypatch.setattr(ServerOutput, "feed", listening)
+    with EmbeddedNats(settings(tmp_path, sync_interval=sync_interval)):
+        (address,) = monitor
+        with urllib.request.urlopen(f"http://{address}/jsz?config=true", timeout=10) as answer:
+            config = json.load(answer)["config"]
+    assert config.get("sync_always", False) is always
+    if interval_s is not None:
+        assert config["sync_interval"] == interval_s * 10**9
 
 
 def test_config_cannot_be_escaped() -> None:

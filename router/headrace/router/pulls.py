@@ -2,7 +2,7 @@
 
 A pull stays open until its messages came or it expires, so a message that is published meanwhile arrives at once. What
 the core asks for while one is open goes into the next. The broker tells when a pull ends without messages, except where
-the server that led the queue's consumer is gone: a pull that is silent after its time counts as refused.
+the server that led the queue's consumer is gone: a pull that is silent after its time is sent again.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ SILENT_S = EXPIRES_S + 1.0
 RETRY_S = (0.1, 2.0)
 """The first and the longest wait after a pull that was refused, per queue: an election takes seconds, and a consumer
 that was deleted is made anew at once."""
+PREPARE_S = 2.0
+"""How long the broker may take to declare a consumer. It takes milliseconds; while it elects a leader nobody hears."""
 PREPARED_AT_ONCE = 8
 """Consumers that are declared side by side: with hundreds of queues at a start, a slow one holds up few."""
 
@@ -95,7 +97,7 @@ class Pulls:
         that a queue was let go, `missed` that the stream is not there.
         """
         self._connection = connection
-        self._js = connection.jetstream()
+        self._js = connection.jetstream(timeout=PREPARE_S)
         self._health = health
         self._ack_wait_s = ack_wait_s
         self._consumer_idle_s = consumer_idle_s
@@ -213,7 +215,8 @@ class Pulls:
             if status == "408":  # it has expired
                 self._lapse(asked)
             else:  # no such consumer or stream, a leader that changed, …
-                self._refused(asked, f"{status} {headers.get('Description', '')}".strip())
+                said = headers.get("Description", "").strip().splitlines()
+                self._refused(asked, " ".join([status, *said[:1]]))
 
     def _count(self, subject: str) -> None:
         asked = self._asked.get(subject)
@@ -229,8 +232,10 @@ class Pulls:
             self._send_soon(asked)
 
     def _on_silence(self, inbox: str) -> None:
+        """Whoever leads the consumer now does not know of the pull; if nobody does, the next one is refused."""
         if (asked := self._by_inbox.get(inbox)) is not None:
-            self._refused(asked, "silence")
+            log.info("queues.pull_lost", queue=asked.subject)
+            self._lapse(asked)
 
     def _refused(self, asked: _Asked, problem: str) -> None:
         """Has the consumer declared anew, a little later: a missing stream must make no busy loop."""

@@ -11,6 +11,7 @@ import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from headrace.cli.full_disk import FullDisk
 from headrace.cli.mesh import Hears, Mesh
 from headrace.cli.supervisor import Supervisor
 from headrace.client.client import HeadraceClient
@@ -58,8 +59,10 @@ async def _start_nats(mesh: Mesh, children: Supervisor) -> None:
         output.feed(line)
         if output.ready:
             ready.set()
+        full_disk.look()
 
     child = children.start(mesh.nats_spec(hears))
+    full_disk = FullDisk(output, mesh.settings.nats.store_dir, child.restart)
     limit_s = mesh.settings.nats.start_timeout_s
     try:
         async with asyncio.timeout(limit_s):

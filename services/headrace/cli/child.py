@@ -99,6 +99,10 @@ class Child:
             self.kill()
             await self._ended.wait()
 
+    def restart(self) -> None:
+        """Has it end, whereupon it is started again."""
+        self._signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """Ends it and whatever it started, now."""
         if self._process is not None and self._process.returncode is None:

@@ -4,7 +4,10 @@
 - **logs** (`logs`): structured lines on stderr, with trace and span; never a prompt or an output.
 - **embedded server** (`nats_server`): the nats-server that Headrace starts for itself on one machine.
 - **connection** (`nats_connection`): a NATS client that comes back, and a state that says whether it is there.
-- **layout** (`nats_layout`, `nats_streams`, `nats_queues`): streams, buckets and consumers, declared idempotently.
+- **health** (`nats_state`): whether the broker is there, has what it needs, and stores what it is given.
+- **layout** (`nats_layout`, `nats_streams`, `nats_queues`, `nats_upkeep`): streams, buckets and consumers, declared
+  idempotently, and again where somebody deleted them.
+- **back-off** (`backoff`): how long to wait before the next try.
 - **refusal** (`nats_refusal`): why JetStream did not store a message.
 - **child process** (`child_process`): a process that does not outlive its parent.
 - **telemetry** (`telemetry`, `propagation`, `trace_names`): traces and metrics, off unless OTEL_* says otherwise.

@@ -15,6 +15,7 @@ log = structlog.get_logger(__name__)
 _LINE = re.compile(r"^(?:\[\d+\] )?(?:[\d/]+ [\d:.]+ )?\[(?P<level>[A-Z]{3})\] (?P<text>.*)$")
 _LISTENS = re.compile(r"Listening for client connections on (?P<host>\S+):(?P<port>\d+)$")
 _READY = "Server is ready"
+_STORE_FAILED = "Critical write error"
 _KEPT_LINES = 10
 
 
@@ -31,6 +32,8 @@ class ServerOutput:
         self._over = threading.Event()
         self._last: deque[str] = deque(maxlen=_KEPT_LINES)
         self._fatal = ""
+        self.store_failed = False
+        """Whether a write failed since the start: the server stores nothing more in that stream."""
 
     def __repr__(self) -> str:
         state = "ready" if self.ready else "ended" if self._over.is_set() else "starting"
@@ -56,6 +59,8 @@ class ServerOutput:
         elif text == _READY:
             self._ready = True
             self._over.set()
+        if _STORE_FAILED in text:
+            self.store_failed = True
         if level == "FTL":
             self._fatal = text
         if level == "WRN":

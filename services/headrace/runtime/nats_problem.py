@@ -13,7 +13,7 @@ def problem_of(error: Exception) -> str:
     match error:
         case nats.errors.AuthorizationError():
             return "it refuses these credentials"
-        case nats.errors.UnexpectedEOF():
+        case nats.errors.UnexpectedEOF() | ConnectionResetError() | BrokenPipeError():
             return "it closed the connection"
         case nats.errors.StaleConnectionError():
             return "it no longer answers"

@@ -18,6 +18,9 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY_S = 5.0
 """How often it is looked for what nobody has missed yet: seven small questions to the broker."""
 
+ANSWER_S = 3.0
+"""How long an answer is waited for: while a cluster elects a leader there is none, and the question is asked again."""
+
 _PART = "layout"
 
 
@@ -45,7 +48,7 @@ class LayoutKeeper:
         """
         while True:
             try:
-                layout = await ensure_layout(self._nc, self._settings)
+                layout = await ensure_layout(self._nc, self._settings, timeout_s=ANSWER_S)
             except Unavailable as error:
                 wait_s = self._backoff.next_s()
                 self._health.trouble(_PART, str(error))
@@ -83,7 +86,7 @@ class LayoutKeeper:
     async def _look(self) -> bool:
         """Whether something had to be declared, and is."""
         try:
-            layout = await ensure_layout(self._nc, self._settings)
+            layout = await ensure_layout(self._nc, self._settings, timeout_s=ANSWER_S)
         except HeadraceError as error:
             self._failed(error)
             return False

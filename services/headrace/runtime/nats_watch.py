@@ -78,12 +78,15 @@ class LinkWatch:
             raise error
         if isinstance(error, nats.errors.SlowConsumerError):
             self._dropped(error.subject)
-        elif isinstance(error, nats.errors.StaleConnectionError):
+        elif isinstance(error, nats.errors.StaleConnectionError) or self._is_being_lost():
             pass  # told by on_disconnected, which follows
         elif self._link is Link.CONNECTED:
             log.warning(f"NATS reports: {problem_of(error)}")
         else:
             self.not_reachable(problem_of(error), backoff_s(self._settings, self._failed + 1))
+
+    def _is_being_lost(self) -> bool:
+        return self._link is Link.CONNECTED and self.client is not None and self.client.is_reconnecting
 
     def _dropped(self, subject: str) -> None:
         """A subscription's buffer was full, and a message was dropped here."""

@@ -7,7 +7,7 @@
 - **crossing** (`crossing`): the way from a lane's thread to the event loop, once per step.
 - **batch** (`batch`, `entry`, `text`, `stop`): what a batch's tokens become on the event loop: text, and an end.
 - **crew** (`crew`): all lanes and models together; starts and cancels batches.
-- **link** (`link`, `outbox`, `backoff`): the stream to the router, and what waits to be sent on it.
+- **link** (`link`, `outbox`): the stream to the router, and what waits to be sent on it.
 - **spans** (`spans`): what a trace tells about a batch.
 
 The way of a token: engine → `steps` (thread) → `crossing` → `batch` → `entry` → `outbox` → `link`.
