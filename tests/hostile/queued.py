@@ -17,6 +17,8 @@ from tests.hostile.items import Queued
 from tests.hostile.strange import SECRET, pick
 
 TENANTS = ("default", "t-1", "t_2", "x" * 64)
+MAX_BODY_BYTES = 1_000_000
+"""The broker takes more, and ends the connection of who sends more than that."""
 _END = b"\r\n\r\n"
 
 
@@ -24,6 +26,7 @@ def queued(rng: Random) -> Queued:
     """One message. Most have one or two faults, so that each check is reached; some have none."""
     as_json = rng.random() < 0.6
     body, content_type = _body(rng, _fields(rng), as_json)
+    body = body[:MAX_BODY_BYTES]
     block = _block(rng, content_type)
     return Queued(subject=_subject(rng), body=body, block=block, ids=_ids(body, block))
 
@@ -106,7 +109,12 @@ def _strange_field(rng: Random) -> tuple[str, Any]:
         "id": lambda: pick(rng, strange.ODD_IDS),
         "prompt": text,
         "messages": lambda: rng.choice(
-            ([message() for _ in range(rng.choice((0, 1, 3)))], [message()] * 1100, text(), number())
+            (
+                [message() for _ in range(rng.choice((0, 1, 3)))],
+                [{"role": "user", "content": SECRET}] * 1100,
+                text(),
+                number(),
+            )
         ),
         "max_tokens": number,
         "sampling": lambda: rng.choice(

@@ -189,7 +189,7 @@ class Sender:
 
 
 def _is_transports(text: str) -> bool:
-    """Whether the caller's own gRPC says it: of a call of the wrong kind, or of a write to an ended one."""
+    """Whether the caller's own gRPC says it: of a call of another kind than the method, or a write to an ended call."""
     known = ("RST_STREAM", "Cardinality violation", "Internal error from Core")
     return any(word in text for word in known)
 

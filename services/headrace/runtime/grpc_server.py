@@ -76,6 +76,9 @@ class GrpcServer:
         self._options = (
             *keepalive.server_options(),
             *size_options(max_message_bytes),
+            # Of one connection: gRPC takes a call that its client closes without a message for over, and keeps it. More
+            # than may run, so that a client hears a refusal instead of waiting for its own connection.
+            ("grpc.max_concurrent_streams", 2 * max_concurrent_calls),
             ("grpc.so_reuseport", 0),  # with it, two servers would silently share a port and split its calls
         )
         self._health = health.aio.HealthServicer()
