@@ -255,7 +255,7 @@ def _letter(
 
 
 def refusal(record: Record, error: HeadraceError) -> Outcome:
-    """The outcome of a request that is ended by an error before any compute."""
+    """The outcome of a request that is ended by an error before any compute here. What a former router made stays."""
     match error:
         case DeadlinePassed():
             kind = OutcomeKind.EXPIRED
@@ -270,6 +270,9 @@ def refusal(record: Record, error: HeadraceError) -> Outcome:
         model=record.request.model,
         usage=record.usage(time.time()),
         failure=Failure(code=error.code, message=str(error), field=field),
+        text="".join(record.text),
+        token_ids=tuple(record.tokens),
+        text_lengths=tuple(record.text_lengths),
     )
 
 
