@@ -157,7 +157,8 @@ class Mesh:
         own = {"HEADRACE_NATS_URL": f"nats://{self._reach(NATS)}"}
         match kind := kind_of(name):
             case "worker":
-                own = {"HEADRACE_WORKER_ROUTER": self._reach(_router_of(name))}
+                routers = ",".join(self._reach(router) for router in _routers_of(name))
+                own = {"HEADRACE_WORKER_ROUTER": routers}
             case "router":
                 own |= {
                     "HEADRACE_ROUTER_PORT": str(self.ports[name]),
@@ -264,9 +265,10 @@ async def _healthy(channel: grpc.aio.Channel, service: str) -> None:
             return
 
 
-def _router_of(worker: str) -> str:
-    """Half at the first router, half at the second: each has a spare one beside, and some elsewhere."""
-    return ROUTERS[WORKERS.index(worker) % len(ROUTERS)]
+def _routers_of(worker: str) -> tuple[str, ...]:
+    """Half begin at the first router, half at the second: each has a spare one beside, and some elsewhere."""
+    first = WORKERS.index(worker) % len(ROUTERS)
+    return (*ROUTERS[first:], *ROUTERS[:first])
 
 
 def _free_ports(count: int) -> dict[str, int]:
