@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.chaos.mesh import Mesh
-from tests.chaos.schedule import Act, Blow
+from tests.chaos.schedule import NATS, Act, Blow
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Blows:
                 await asyncio.sleep(blow.down_s)
                 await mesh.start(victim)
             case Act.DRAIN:
-                await mesh.drain(victim)
+                await mesh.drain(victim, by_service=blow.by_service)
                 await asyncio.sleep(blow.down_s)
                 await mesh.start(victim)
             case Act.HANG:
@@ -76,10 +76,17 @@ class Blows:
             for victim in victims:
                 number += 1
                 now_s = time.monotonic()
-                blow = Blow(number=number, at_s=now_s - start_s, victim=victim, act=Act.DRAIN, down_s=0.0)
+                blow = Blow(
+                    number=number,
+                    at_s=now_s - start_s,
+                    victim=victim,
+                    act=Act.DRAIN,
+                    down_s=0.0,
+                    by_service=number % 2 == 0 and victim != NATS,
+                )
                 struck = Struck(blow=blow, began_s=now_s)
                 self.struck.append(struck)
-                await self._mesh.drain(victim)
+                await self._mesh.drain(victim, by_service=blow.by_service)
                 await self._mesh.start(victim)
                 await self._mesh.serves(victim)
                 struck.back_s = time.monotonic()

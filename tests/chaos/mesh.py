@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from headrace.client.client import HeadraceClient
+from headrace.client.admin import AdminClient
 from headrace.contract.errors import HeadraceError
 from headrace.runtime.child_process import tied_to_parent
-from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import NatsSettings
 from headrace.worker.fake_engine import CRASH_EXIT
 from tests.chaos.network import Network
+from tests.chaos.ports import free_ports
+from tests.chaos.readiness import healthy, lanes_listed
 from tests.chaos.schedule import GATEWAYS, NATS, ROUTERS, VICTIMS, WORKERS, kind_of
 
-READY_S = 60.0
-"""For the slowest start there is: the real model's, on a loaded machine."""
 DRAIN_GRACE_S = 1.0
 """What each process is given to drain: too short for some of what runs, so that it is cut and goes on elsewhere."""
 MAX_PAYLOAD_BYTES = 65_536
 """Of a message of the broker under test: small, so that some requests are larger."""
 STOP_S = 20.0
 """A process that has not ended so long after SIGTERM does not end: grace, last words, last calls, a slow machine."""
+ASKED_S = 3.0
+"""For a gateway to pass on that a process is to drain; then the next is asked, and a signal comes last."""
 STARTED_S = 15.0
 """The age at which a process listens to SIGTERM, on a loaded machine."""
 
@@ -62,6 +58,11 @@ class Life:
     """Whether its end was asked for."""
 
     @property
+    def member(self) -> str:
+        """Its id among the members."""
+        return f"{self.name}-{self.number}"
+
+    @property
     def pid(self) -> int:
         return self.process.pid
 
@@ -78,7 +79,7 @@ class Mesh:
     ) -> None:
         self.folder = folder
         self._direct = direct
-        self.ports = _free_ports(len(VICTIMS))
+        self.ports = free_ports(VICTIMS)
         self.lives: dict[str, Life] = {}
         self.network = Network({name: self.ports[name] for name in (*ROUTERS, NATS)}, self._pids)
         self.problems: list[str] = []
@@ -154,18 +155,20 @@ class Mesh:
             self._nats.release()
             self._nats = self._new_nats()
             return self._nats.prepare(), {}
+        member = f"{name}-{self._counts[name]}"
         own = {"HEADRACE_NATS_URL": f"nats://{self._reach(NATS)}"}
         match kind := kind_of(name):
             case "worker":
                 routers = ",".join(self._reach(router) for router in _routers_of(name))
-                own = {"HEADRACE_WORKER_ROUTER": routers}
+                own = {"HEADRACE_WORKER_ROUTER": routers, "HEADRACE_WORKER_NAME": member}
             case "router":
                 own |= {
+                    "HEADRACE_ROUTER_ID": member,
                     "HEADRACE_ROUTER_PORT": str(self.ports[name]),
                     "HEADRACE_ROUTER_ADVERTISE": self._reach(name),
                 }
             case _:
-                own |= {"HEADRACE_GATEWAY_PORT": str(self.ports[name])}
+                own |= {"HEADRACE_GATEWAY_ID": member, "HEADRACE_GATEWAY_PORT": str(self.ports[name])}
         return tied_to_parent([sys.executable, "-m", "headrace.cli", kind]), own
 
     def _new_nats(self) -> EmbeddedNats:
@@ -201,12 +204,13 @@ class Mesh:
         if life.process.returncode is None:
             life.process.send_signal(number)
 
-    async def drain(self, name: str) -> float:
-        """SIGTERM, and the end; gives how long it took. Whatever exit code is not 0 is a problem."""
+    async def drain(self, name: str, *, by_service: bool = False) -> float:
+        """SIGTERM, or a word to a gateway, and the end; gives how long it took. An exit code but 0 is a problem."""
         life = self.lives[name]
         life.ending = True
         began_s = time.monotonic()
-        self.signal(name, signal.SIGTERM)
+        if not (by_service and await self._drain_by_service(life)):
+            self.signal(name, signal.SIGTERM)
         try:
             code = await asyncio.wait_for(life.process.wait(), STOP_S)
         except TimeoutError:
@@ -216,6 +220,18 @@ class Mesh:
             if code not in self._clean(life, began_s):
                 self.problems.append(f"{name} (life {life.number}) ended with exit code {code} on SIGTERM")
         return time.monotonic() - began_s
+
+    async def _drain_by_service(self, life: Life) -> bool:
+        """Whether a gateway passed it on."""
+        for gateway in GATEWAYS:
+            async with AdminClient(self.address(gateway)) as admin:
+                try:
+                    async with asyncio.timeout(ASKED_S):
+                        await admin.drain(life.member)
+                except (HeadraceError, TimeoutError):
+                    continue  # it is hit itself, or cut off
+                return True
+        return False
 
     @staticmethod
     def _clean(life: Life, told_s: float) -> tuple[int, ...]:
@@ -236,54 +252,17 @@ class Mesh:
     async def serves(self, name: str) -> None:
         """Returns when a process that was started serves, and the mesh with it."""
         if kind_of(name) == "router":
-            async with asyncio.timeout(READY_S), open_channel(f"127.0.0.1:{self.ports[name]}") as channel:
-                await _healthy(channel, "headrace.v1.RouterService")
+            await healthy(f"127.0.0.1:{self.ports[name]}", "headrace.v1.RouterService")
         await self.ready()
 
     async def ready(self) -> None:
         """Returns when both gateways list the lanes of all workers."""
-        async with asyncio.timeout(READY_S):
-            lanes = int(self._environment.get("HEADRACE_WORKER_LANES", "1")) * len(WORKERS)
-            for gateway in GATEWAYS:
-                async with HeadraceClient(self.address(gateway)) as client:
-                    while True:
-                        try:
-                            if sum(model.lanes for model in await client.models()) >= lanes:
-                                break
-                        except HeadraceError:
-                            pass
-                        await asyncio.sleep(0.1)  # a start of processes has no event to wait for
-
-
-async def _healthy(channel: grpc.aio.Channel, service: str) -> None:
-    """Returns when it says that the service serves."""
-    stub: Any = health_pb2_grpc.HealthStub(channel)
-    watched = stub.Watch(health_pb2.HealthCheckRequest(service=service), wait_for_ready=True)
-    async for answer in watched:
-        if answer.status == health_pb2.HealthCheckResponse.SERVING:
-            watched.cancel()
-            return
+        lanes = int(self._environment.get("HEADRACE_WORKER_LANES", "1")) * len(WORKERS)
+        for gateway in GATEWAYS:
+            await lanes_listed(self.address(gateway), lanes)
 
 
 def _routers_of(worker: str) -> tuple[str, ...]:
     """Half begin at the first router, half at the second: each has a spare one beside, and some elsewhere."""
     first = WORKERS.index(worker) % len(ROUTERS)
     return (*ROUTERS[first:], *ROUTERS[:first])
-
-
-def _free_ports(count: int) -> dict[str, int]:
-    """Below the range that the kernel takes client ports from: a client that dials a dead server's port there may get
-    that very port as its own, and be connected to itself.
-    """
-    ports: dict[str, int] = {}
-    names = iter(VICTIMS)
-    while len(ports) < count:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in ports.values():
-            ports[next(names)] = port
-    return ports

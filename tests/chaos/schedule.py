@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.chaos.network import Pair
 from tests.chaos.wire import Cut
@@ -36,7 +36,7 @@ class Act(enum.Enum):
     HANG = "hang"
     """SIGSTOP, and SIGCONT later."""
     DRAIN = "drain"
-    """SIGTERM, its end, and a start."""
+    """SIGTERM, or the word of an operator through a gateway; its end, and a start."""
     PART = "part"
     """Connections of it are cut, all or those to one other, and joined again later."""
 
@@ -56,6 +56,8 @@ class Blow:
     act: Act
     down_s: float
     """Until it is started, continued or joined; a drain takes its own time before."""
+    by_service: bool = False
+    """Whether it is a gateway that is asked for the drain, where one answers."""
     apart: tuple[Pair, ...] = ()
     """Who cannot reach whom."""
     apart_from: str = ""
@@ -73,6 +75,7 @@ class Blow:
         if self.cut is not None:
             what += f" and {self.apart_from}: {self.cut.value}"
             what += " from it" if self.of_near else " to it"
+        what += " through a gateway" * self.by_service
         return f"{what}, back after {self.down_s:.2f} s"
 
 
@@ -125,18 +128,16 @@ def _draw(rng: random.Random, number: int, at_s: float, victim: str, plan: Plan)
         acts.pop(Act.PART, None)  # it dials nobody: others are parted from it
     act = rng.choices(list(acts), list(acts.values()))[0]
     blow = Blow(number=number, at_s=at_s, victim=victim, act=act, down_s=rng.uniform(*_DOWN_S[act]))
+    if act is Act.DRAIN and victim != NATS:
+        return replace(blow, by_service=rng.random() < 0.5)
     return blow if act is not Act.PART else _part(rng, blow)
 
 
 def _part(rng: random.Random, blow: Blow) -> Blow:
     peers = _peers_of(blow.victim)
     apart_from = rng.choice(sorted(peers))
-    return Blow(
-        number=blow.number,
-        at_s=blow.at_s,
-        victim=blow.victim,
-        act=blow.act,
-        down_s=blow.down_s,
+    return replace(
+        blow,
         apart=peers[apart_from],
         apart_from=apart_from,
         cut=rng.choices(list(_CUTS), list(_CUTS.values()))[0],
