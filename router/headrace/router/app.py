@@ -135,6 +135,7 @@ class Router:
             connection,
             router_id=router_id,
             ledger=self._ledger,
+            health=health,
             wait_s=own.claim_wait_s,
             max_kept=own.max_held,
             others=self._peers.others,

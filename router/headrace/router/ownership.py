@@ -9,6 +9,7 @@ still, lets go. Letting go is always safe: a request that nobody is at work on i
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from headrace.contract.claims import (
 from headrace.contract.errors import HeadraceError
 from headrace.contract.subjects import CLAIM_WILDCARD, claim_subject, parse_claim
 from headrace.router.ledger import Hold, Ledger, Record
+from headrace.runtime.nats_state import NatsHealth
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +43,12 @@ class _Kept:
 
     handed: HandOver
     bounces: int
+
+
+MAX_PATIENCE_S = 6.0
+"""How long a connection may be back before nobody else is waited for: somewhat more than the longest wait between
+attempts to connect, as it is by default.
+"""
 
 
 class Ownership:
@@ -56,6 +64,7 @@ class Ownership:
         *,
         router_id: str,
         ledger: Ledger,
+        health: NatsHealth,
         wait_s: float,
         max_kept: int,
         others: Callable[[], bool],
@@ -65,6 +74,7 @@ class Ownership:
         self._connection = connection
         self._router_id = router_id
         self._ledger = ledger
+        self._health = health
         self._wait_s = wait_s
         self._max_kept = max_kept
         self._others = others
@@ -85,10 +95,18 @@ class Ownership:
         if (own := self._kept.pop((record.tenant, record.id), None)) is not None:
             record.bounces = own.bounces + 1
             return own.handed
-        answer = await self.ask(record)
+        while (answer := await self.ask(record)) is None and self._others_may_be_away():  # noqa: ASYNC110 — nobody tells
+            await asyncio.sleep(self._wait_s)
         if answer is None:
             await self._say_taken(record)
         return answer
+
+    def _others_may_be_away(self) -> bool:
+        """Whether the connection has just come back: those who lost theirs at the same time try again after waits that
+        grow with the time that the broker was away, and what they run goes on meanwhile.
+        """
+        back_s = time.monotonic() - self._health.state.since_s
+        return self._others() and back_s < min(2 * self._health.away_s, MAX_PATIENCE_S)
 
     async def ask(self, record: Record) -> ClaimReply | None:
         """The word of another router that has the request, or had it last."""

@@ -51,6 +51,9 @@ class NatsHealth:
         self.state = LinkState(link=Link.CONNECTING, since_s=time.monotonic())
         self.connections = 0
         """How often there was a new connection: what was open on an earlier one is forgotten by the server."""
+        self.away_s = 0.0
+        """How long there was none before the present one, if there was one before."""
+        self._lost_s: float | None = None
         self._on_change = on_change
         self._troubles: dict[str, str] = {}
         self._over: dict[str, asyncio.TimerHandle] = {}
@@ -75,6 +78,10 @@ class NatsHealth:
     def record(self, state: LinkState) -> None:
         if state.link is Link.CONNECTED and not self.connected:
             self.connections += 1
+            if self._lost_s is not None:
+                self.away_s, self._lost_s = state.since_s - self._lost_s, None
+        elif state.link is Link.DISCONNECTED and self._lost_s is None:
+            self._lost_s = state.since_s
         self.state = state
         if self.connected:
             self._connected.set()
