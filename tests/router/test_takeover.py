@@ -279,6 +279,27 @@ async def test_what_a_lost_worker_ran_goes_on_at_the_router_that_has_another(mes
     assert (client.text[request.id], outcome.usage.attempts) == ("abcd", 2)
 
 
+async def test_what_only_a_full_router_could_run_waits_for_it(mesh: Mesh) -> None:
+    """It goes to and fro between the queue and the router that cannot run it, ever more slowly; that is no failure."""
+    settings = {"router.max_deliveries": 1}
+    first = await mesh.start_router("r-1", **settings)
+    second = await mesh.start_router("r-2", **settings, **{"router.max_held": 1})
+    async with living(second.address, mesh, "w-2") as others:
+        await mesh.publish(a_request())
+        busy = await others.batch()
+        async with living(first.address, mesh, "w-1") as hands:
+            await mesh.publish(a_request())
+            await hands.finish(await hands.batch())
+        request = a_request()
+        await mesh.publish(request)  # the pull of the first is still open
+        await asyncio.sleep(0.5)
+        await others.finish(busy)
+        batch = await others.batch()
+        assert batch.entries[0].request_id == request.id
+        await others.finish(batch)
+        assert (await mesh.result(request)).kind is OutcomeKind.COMPLETED
+
+
 async def test_workers_are_told_of_the_living_routers(mesh: Mesh) -> None:
     """When they join, and when one comes or goes."""
     first = await mesh.start_router("r-1")

@@ -1,0 +1,211 @@
+"""Questions between routers, on a real broker: who answers what, and what waits for the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import nats
+import pytest
+from nats.aio.client import Client
+
+from headrace.contract.claims import HandOver, Running
+from headrace.contract.subjects import claim_subject
+from headrace.router.delivery import Delivery
+from headrace.router.gateways import Gateways
+from headrace.router.leases import Leases
+from headrace.router.ledger import Hold, Ledger, Record
+from headrace.router.ownership import Ownership
+from headrace.runtime.nats_server import EmbeddedNats
+from headrace.runtime.nats_state import Link, LinkState, NatsHealth
+from tests.router.records import a_record, letters
+
+pytestmark = pytest.mark.integration
+
+WAIT_S = 0.3
+
+
+@dataclass
+class Router:
+    """As much of a router as takes part."""
+
+    client: Client
+    ledger: Ledger
+    ownership: Ownership
+    taken: list[Record] = field(default_factory=list)
+
+    def holds(self, record: Record, hold: Hold = Hold.OWNED) -> None:
+        record.hold = hold
+        self.ledger.add(record)
+
+
+@asynccontextmanager
+async def router(
+    server: EmbeddedNats, router_id: str, *, others: Callable[[], bool] = lambda: True, max_kept: int = 10
+) -> AsyncIterator[Router]:
+    client = await nats.connect(server.url)
+    ledger, taken = Ledger(), list[Record]()
+
+    def let_go(record: Record) -> None:
+        record.hold = Hold.TAKEN
+        taken.append(record)
+
+    ownership = Ownership(
+        client,
+        router_id=router_id,
+        ledger=ledger,
+        wait_s=WAIT_S,
+        max_kept=max_kept,
+        others=others,
+        taken=let_go,
+    )
+    await ownership.listen()
+    await client.flush()
+    try:
+        yield Router(client, ledger, ownership, taken)
+    finally:
+        await client.close()
+
+
+async def test_an_owner_says_so_and_nobody_else_says_anything(nats_server: EmbeddedNats) -> None:
+    """Whoever is only about to take it, or had it, is silent; and then it is the asker's, and all are told."""
+    async with router(nats_server, "a") as a, router(nats_server, "b") as b:
+        owned, claimed, other = a_record(), a_record(), a_record(tenant="other")
+        a.holds(owned)
+        a.holds(claimed, Hold.CLAIMING)
+        a.holds(other)
+        assert await b.ownership.claim(owned) == Running()
+        assert await b.ownership.claim(claimed) is None
+        await a.client.flush()
+        assert a.taken == [claimed]
+        foreign = a_record(id=other.id)  # of another tenant
+        assert await b.ownership.claim(foreign) is None
+        assert owned.hold is Hold.OWNED
+
+
+async def test_what_was_given_back_is_handed_over_once(nats_server: EmbeddedNats) -> None:
+    """To the first who asks; the one that gave it back takes it up again without asking."""
+    async with router(nats_server, "a") as a, router(nats_server, "b") as b:
+        given, again = a_record(made="abc"), a_record(made="xyz")
+        for record in (given, again):
+            a.ownership.keep(record, record.hand_over())
+        assert not await a.ownership.claimed_within(0.01)
+        answer = await b.ownership.claim(given)
+        assert isinstance(answer, HandOver)
+        assert answer.output == given.output
+        assert await b.ownership.claim(given) is None
+        own = await a.ownership.claim(again)
+        assert isinstance(own, HandOver)
+        assert again.bounces == 1
+        assert await a.ownership.claimed_within(0.01)
+
+
+async def test_the_end_of_a_drain_waits_for_those_who_ask(nats_server: EmbeddedNats) -> None:
+    """As long as it may."""
+    async with router(nats_server, "a") as a, router(nats_server, "b") as b:
+        record = a_record(made="abc")
+        a.ownership.keep(record, record.hand_over())
+        waiting = asyncio.ensure_future(a.ownership.claimed_within(10))
+        await b.ownership.claim(record)
+        assert await waiting
+
+
+async def test_who_is_alone_neither_waits_nor_is_waited_for(nats_server: EmbeddedNats) -> None:
+    """A lone router goes on at once, and says so all the same."""
+    async with router(nats_server, "a", others=lambda: False) as a, router(nats_server, "b") as b:
+        record = a_record()
+        b.holds(record)
+        began_s = time.monotonic()
+        assert await a.ownership.claim(record) is None
+        assert time.monotonic() - began_s < WAIT_S
+        await b.client.flush()
+        assert b.taken == [record], "one that was thought gone hears of it"
+
+
+async def test_hand_overs_are_bounded(nats_server: EmbeddedNats) -> None:
+    """The oldest is forgotten."""
+    async with router(nats_server, "a", max_kept=2) as a, router(nats_server, "b") as b:
+        records = [a_record() for _ in range(3)]
+        for record in records:
+            a.ownership.keep(record, record.hand_over())
+        answers = [await b.ownership.ask(record) for record in records]
+        assert [isinstance(answer, HandOver) for answer in answers] == [False, True, True]
+
+
+async def test_words_that_are_no_claims_change_nothing(nats_server: EmbeddedNats) -> None:
+    """Whoever says them."""
+    async with router(nats_server, "a") as a, router(nats_server, "b") as b:
+        record = a_record()
+        a.holds(record)
+        subject = claim_subject("default", record.id)
+        for wrong, body in [(subject, b"\xff\xff"), (f"{subject}.more", b""), ("hr.v1.claim.x", b"")]:
+            await b.client.publish(wrong, body, reply="somewhere")
+        await b.client.flush()
+        assert await b.ownership.ask(record) == Running()
+        assert a.taken == []
+
+
+@asynccontextmanager
+async def publishing(one: Router, record: Record) -> AsyncIterator[tuple[Delivery, asyncio.Event]]:
+    """The delivery of a router that stood still, so that the lease of `record` may have lapsed; the event comes when
+    it has let the request go.
+    """
+    health, gone = NatsHealth(), asyncio.Event()
+    health.record(LinkState(link=Link.CONNECTED, since_s=0.0))
+
+    def let_go(lost: Record) -> None:
+        lost.hold = Hold.TAKEN
+        delivery.forget(lost)
+        gone.set()
+
+    leases = Leases(ledger=one.ledger, ownership=one.ownership, health=health, ack_wait_s=1.0, taken=let_go)
+    delivery = Delivery(one.client, gateways=Gateways("a"), leases=leases, health=health)
+    record.leased_s = asyncio.get_running_loop().time() - 2.0
+    running = asyncio.ensure_future(delivery.run())
+    try:
+        yield delivery, gone
+    finally:
+        running.cancel()
+
+
+async def test_tokens_are_held_back_until_nobody_else_has_the_request(nats_server: EmbeddedNats) -> None:
+    """They come all, in order, and later ones at once."""
+    async with router(nats_server, "a") as a, router(nats_server, "b") as b:
+        record = a_record(a.client, reply_to="replies.a")
+        a.holds(record)
+        events = await b.client.subscribe("replies.a")
+        await b.client.flush()
+        async with publishing(a, record) as (delivery, _):
+            began_s = time.monotonic()
+            for index, letter in enumerate("abc"):
+                record.keep(letters(index, letter))
+                delivery.tokens(record, letters(index, letter))
+                await asyncio.sleep(WAIT_S / 10)
+            tokens = json.loads((await events.next_msg(5)).data)["tokens"]
+            assert time.monotonic() - began_s >= WAIT_S
+            assert (tokens["first_index"], tokens["text"]) == (0, "abc")
+            record.keep(letters(3, "d"))
+            delivery.tokens(record, letters(3, "d"))
+            tokens = json.loads((await events.next_msg(WAIT_S)).data)["tokens"]
+            assert (tokens["first_index"], tokens["text"]) == (3, "d")
+
+
+async def test_tokens_of_a_request_that_another_runs_are_never_sent(nats_server: EmbeddedNats) -> None:
+    """The owner's word comes before any of them."""
+    async with router(nats_server, "a") as a, router(nats_server, "b") as b:
+        record, same = a_record(a.client, reply_to="replies.b"), a_record()
+        same.request = record.request
+        a.holds(record)
+        b.holds(same)
+        events = await b.client.subscribe("replies.b")
+        await b.client.flush()
+        async with publishing(a, record) as (delivery, gone):
+            record.keep(letters(0, "abc"))
+            delivery.tokens(record, letters(0, "abc"))
+            await asyncio.wait_for(gone.wait(), 5)
+            await a.client.publish("replies.b", b"nothing came before")
+            assert (await events.next_msg(5)).data == b"nothing came before"
