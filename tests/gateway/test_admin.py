@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -21,7 +22,7 @@ from headrace.contract.errors import (
     Unavailable,
     UnknownMember,
 )
-from headrace.contract.subjects import ADMIN_STATUS
+from headrace.contract.subjects import ADMIN_STATUS, MEMBERS_BUCKET
 from headrace.contract.values import TokenChunk
 from headrace.gateway.guard import Guard, is_local
 from headrace.runtime.nats_admin import AdminAnswers
@@ -163,6 +164,8 @@ async def test_a_gateway_drains_itself(gateway: RunningGateway, admin: AdminClie
         assert (begun.member.requests, begun.member.draining, begun.grace_s) == (1, False, 20.0)
         (now,) = await admin.members()
         assert (now.id, now.draining, now.requests) == ("gw-1", True, 1)
+        entry = await (await nc.jetstream().key_value(MEMBERS_BUCKET)).get("gateway.gw-1")
+        assert json.loads(entry.value or b"")["draining"]
         router.tokens(taken.id, 0, "ok")
         await router.finish(taken, "ok")
         async with aclosing(stream):
@@ -170,6 +173,24 @@ async def test_a_gateway_drains_itself(gateway: RunningGateway, admin: AdminClie
         assert text == "ok"
         async with asyncio.timeout(LIMIT_S):
             await gateway.task
+
+
+async def test_a_gateway_is_a_member_until_it_goes(
+    gateway: RunningGateway, admin: AdminClient, nc: Client
+) -> None:
+    """Its entry in the bucket of members says where it is, and goes with it."""
+    (itself,) = await admin.members()
+    watcher = await (await nc.jetstream().key_value(MEMBERS_BUCKET)).watch("gateway.gw-1")
+    async with asyncio.timeout(LIMIT_S):
+        async for entry in watcher:
+            if entry is None:
+                continue  # all that was there already has come
+            if entry.operation == "DEL":
+                break
+            known = {"id": "gw-1", "address": gateway.address, "started": itself.started_s}
+            assert {**json.loads(entry.value), "draining": False} == {**known, "draining": False}
+            gateway.stop()
+        await gateway.task
 
 
 async def test_without_a_broker_it_is_said(

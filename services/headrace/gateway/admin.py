@@ -56,23 +56,25 @@ class Own:
         self._shutdown = shutdown
         self._grace_s = grace_s
 
+    def member(self) -> Member:
+        """As it is now."""
+        return Member(
+            kind=MemberKind.GATEWAY,
+            id=self._gateway_id,
+            address=self._address(),
+            started_s=self._started_s,
+            draining=self._shutdown.draining,
+            requests=len(self._streams.waiting()),
+        )
+
     def members(self) -> tuple[Member]:
         """It alone."""
-        return (
-            Member(
-                kind=MemberKind.GATEWAY,
-                id=self._gateway_id,
-                address=self._address(),
-                started_s=self._started_s,
-                draining=self._shutdown.draining,
-                requests=len(self._streams.waiting()),
-            ),
-        )
+        return (self.member(),)
 
     def drain(self, kind: MemberKind, member_id: str) -> DrainBegun | None:
         """Has it drain and end; None where another is meant."""
         if kind is not MemberKind.GATEWAY or member_id != self._gateway_id:
             return None
-        begun = DrainBegun(member=self.members()[0], grace_s=self._grace_s)
+        begun = DrainBegun(member=self.member(), grace_s=self._grace_s)
         self._shutdown.request("an operator asked for it")
         return begun

@@ -22,6 +22,7 @@ from headrace.gateway.generate import Generation
 from headrace.gateway.guard import Guard
 from headrace.gateway.link import Redial
 from headrace.gateway.members import Members
+from headrace.gateway.membership import Membership
 from headrace.gateway.publish import Publisher
 from headrace.gateway.readiness import Readiness
 from headrace.gateway.recovery import Recovery
@@ -86,7 +87,9 @@ class Parts:
     routers: Routers
     cancels: Cancels
     server: GrpcServer
+    itself: Own
     answers: AdminAnswers
+    membership: Membership
 
 
 def _assemble(
@@ -151,7 +154,7 @@ def _assemble(
     )
     itself = Own(
         gateway_id,
-        address=lambda: server.address,
+        address=lambda: own.advertise or server.address,
         streams=streams,
         shutdown=shutdown,
         grace_s=own.drain_grace_s,
@@ -164,7 +167,9 @@ def _assemble(
         routers=routers,
         cancels=cancels,
         server=server,
+        itself=itself,
         answers=AdminAnswers(nc, members=itself.members, drain=itself.drain),
+        membership=Membership(nc, ttl_s=settings.nats.member_ttl_s),
     )
 
 
@@ -231,6 +236,8 @@ async def _serve(
         ]
         async with parts.server:
             background.append(tasks.create_task(parts.readiness.report(parts.server, NAME), name="readiness"))
+            stay = parts.membership.stay(parts.itself.member)
+            background.append(tasks.create_task(stay, name="membership"))
             await parts.server.set_serving(ADMIN, serving=True)
             log.info("gateway.ready", address=parts.server.address)
             on_ready(parts.server.address)
@@ -243,6 +250,7 @@ async def _serve(
 async def _drain(parts: Parts, grace_s: float) -> None:
     """Takes no new requests, and waits for the open streams to end, for a while."""
     parts.readiness.drain()
+    parts.membership.changed()
     try:
         async with asyncio.timeout(grace_s):
             await parts.streams.wait_empty()

@@ -119,6 +119,9 @@ class GatewaySettings(Section):
     id: Name | None = Field(
         default=None, description="Name of this gateway among the members. None: made up at each start."
     )
+    advertise: str | None = Field(
+        default=None, description="host:port that clients reach this gateway at. None: as it listens."
+    )
     max_request_bytes: int = Field(
         default=4 * MIB, ge=1024, le=64 * MIB, description="Largest request taken from a client."
     )
