@@ -167,3 +167,53 @@ async def test_a_rolling_restart_loses_nothing(
             await mesh.start(name)
             await member(mesh, name)
         await running.goes_on()
+
+
+async def test_a_stream_that_outlasts_every_grace_is_handed_on(
+    fake_store: Callable[[float], Path], tmp_path: Path
+) -> None:
+    """By whichever worker runs it, from its last token; and none of that counts as a failed attempt."""
+    environment = {
+        "HEADRACE_WORKER_DRAIN_GRACE_S": "0.2",
+        "HEADRACE_ROUTER_MAX_ATTEMPTS": "1",
+    }
+    names = ("router", "gateway", "worker", "worker-2")
+    async with (
+        Processes(tmp_path, models=fake_store(0.02), names=names, environment=environment) as mesh,
+        HeadraceClient(mesh.address) as client,
+    ):
+        drained = ("worker", "worker-2")
+        for name in drained:
+            await member(mesh, name)
+        ids: list[int] = []
+        news = asyncio.Condition()
+
+        async def read() -> None:
+            async for event in client.generate(
+                model="fake", prompt="count", max_tokens=3500, ignore_end=True
+            ):
+                assert not isinstance(event, Outcome), event
+                if isinstance(event, TokenChunk):
+                    assert event.first_index == len(ids), "no gap, no repeat"
+                    ids.extend(event.token_ids)
+                    async with news:
+                        news.notify_all()
+
+        async def goes_on() -> None:
+            more = len(ids) + 20
+            async with asyncio.timeout(LIMIT_S), news:
+                await news.wait_for(lambda: len(ids) >= more)
+
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(read())
+            for _ in range(3):
+                await goes_on()
+                (name,) = [name for name in drained if (await member(mesh, name)).requests]
+                assert await mesh.stop(name) == 0, mesh.log(name)[-2000:]
+                await goes_on()
+                await mesh.start(name)
+                await member(mesh, name)
+            await goes_on()
+            reading.cancel()
+        whole = await client.complete(model="fake", prompt="count", max_tokens=len(ids), ignore_end=True)
+        assert tuple(ids) == whole.token_ids

@@ -10,6 +10,7 @@ import structlog
 
 from headrace.contract.errors import StartError
 from headrace.contract.values import FinishReason
+from headrace.contract.work import EntryEnd
 from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.store import ModelStore
 from tests.worker.conftest import WorkerFor
@@ -127,7 +128,7 @@ async def test_a_drain_lets_what_runs_end(
 async def test_a_drain_is_cut_when_its_grace_is_over(
     router: FakeRouter, store: ModelStore, worker_for: WorkerFor
 ) -> None:
-    """What has not ended is left without an end, so that it goes on elsewhere; its tokens so far are sent."""
+    """What has not ended is given back, so that it goes on elsewhere, with its tokens so far."""
     install_fake_model(store, timing=SLOW)
     async with worker_for(router.address, **{"worker.drain_grace_s": 0.2}) as shutdown:
         stream = await router.stream()
@@ -136,7 +137,7 @@ async def test_a_drain_is_cut_when_its_grace_is_over(
         shutdown.request("test")
     assert stream.closed
     assert stream.ended == {}
-    assert stream.heard[1].end is None
+    assert stream.heard[1].end == EntryEnd(cancelled=True)
     assert stream.heard[1].token_ids
 
 

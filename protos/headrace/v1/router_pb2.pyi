@@ -270,7 +270,7 @@ class EntryEnd(_message.Message):
     finish_reason: _common_pb2.FinishReason.ValueType
     """Why, where it completed."""
     cancelled: _builtins.bool
-    """It ended because the router asked for it."""
+    """It ended because the router asked for it, or because the worker leaves and gives it back."""
     @_builtins.property
     def error(self) -> _common_pb2.Error:
         """What went wrong, where it did not."""

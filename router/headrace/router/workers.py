@@ -146,9 +146,6 @@ class Workers:
                     remedy="router and worker must hold the same model: `headrace model pull` on both",
                 )
         link = self._links[join.worker_id] = WorkerLink(join, served, self._now())
-        if self._peers:
-            link.peers = self._peers
-            link.ready.set()
         self._tell(
             ev.WorkerJoined(worker=join.worker_id, lanes=join.lanes, max_batch=join.max_batch, models=served)
         )

@@ -50,7 +50,9 @@ class WorkerJoin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryEnd:
-    """How an entry ended on a worker: a finish reason, a failure, or because the router asked for it."""
+    """How an entry ended on a worker: a finish reason, a failure, or neither: the router asked for it, or the worker
+    leaves and gives it back.
+    """
 
     finish_reason: FinishReason | None = None
     failure: Failure | None = None

@@ -79,6 +79,13 @@ class Crew:
         if batch is not None:
             batch.cancel(assignment)
 
+    def hand_back(self) -> None:
+        """Ends all batches, and says of each entry that it is given back: it goes on elsewhere from its last token."""
+        for batch in self._running.values():
+            for entry in batch.entries:
+                batch.cancel(entry.assignment)
+        self.abandon()
+
     def abandon(self) -> None:
         """Ends all batches without a word to the router. All lanes are free for another one."""
         for index, batch in self._running.items():

@@ -144,7 +144,7 @@ class Session:
                     await self._crew.idle()
             except TimeoutError:
                 log.warning("worker.drain_cut", grace_s=self._times.drain_grace_s, running=repr(self._crew))
-                self._crew.abandon()
+                self._crew.hand_back()
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
