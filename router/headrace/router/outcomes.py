@@ -41,6 +41,7 @@ from headrace.contract.subjects import (
 from headrace.contract.values import Failure, Outcome, OutcomeKind, TraceContext
 from headrace.router.delivery import Delivery
 from headrace.router.ledger import Ledger, Record
+from headrace.router.pulls import EXPIRES_S
 from headrace.router.spans import RouterSpans
 from headrace.router.storing import Storing
 from headrace.router.strays import Stray
@@ -57,9 +58,8 @@ SHOWN_SUBJECT = 80
 """Characters of a subject that names no queue in a line of log: it may be thousands long."""
 READ_RETRY_S = (0.1, 2.0)
 """The first and the longest wait between attempts to read the outcome that is there already."""
-FIRST_DELAY_S, MAX_DELAY_S = 0.1, 5.0
-"""Delays of a request that keeps coming back: the first, doubled each time. So it comes back few times while a pull
-stays open here; too many would look like a request that kills routers."""
+FIRST_DELAY_S, MAX_DELAY_S = 0.1, EXPIRES_S
+"""Delays of a request that keeps coming back: the first, doubled each time up to what an open pull lasts."""
 MAX_LENGTH_FAILURE = "the output is larger than the broker takes"
 
 

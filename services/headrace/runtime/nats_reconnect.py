@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from nats.errors import ConnectionReconnectingError
 
 
 class ReconnectingClient(Client):
-    """A Client that drops a connection that it gives up at once, with all that waits for it, and whose callers can be
-    cancelled.
+    """A Client that drops a connection that it gives up at once, with all that waits for it.
 
     The library closes it politely: it waits until everything is sent, or until TLS has said goodbye. On a network that
     swallows packets neither happens for a quarter of an hour, and so long it would not even try to connect anew. And it
@@ -30,17 +27,6 @@ class ReconnectingClient(Client):
             self.lost_by = e
             self.drop()
         await super()._process_op_err(e)
-
-    async def _request_new_style(self, *args: Any, **kwargs: Any) -> Msg:
-        """As the library's; but a caller that is cancelled in the moment in which the answer comes is cancelled. The
-        library waits with `asyncio.wait_for`, which before Python 3.12 forgets that, and the caller would never end.
-        """
-        task = asyncio.current_task()
-        before = task.cancelling() if task else 0
-        answer = await super()._request_new_style(*args, **kwargs)
-        if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError
-        return answer
 
     def drop(self) -> None:
         """Ends the connection that is there now, if any, and what reads, writes and pings on it.
