@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import signal
 
+import nats
 import pytest
 
+from headrace.contract.ids import new_request_id
+from headrace.contract.queue_wire import encode_result
+from headrace.contract.subjects import result_subject
+from headrace.contract.values import Outcome, OutcomeKind, PayloadReference, Usage
 from tests.cli.running import Running, run
 from tests.integration.ports import free_port
 
@@ -73,3 +80,20 @@ def test_submit_result_and_models(mesh: Running) -> None:
     assert json.loads(done.stdout)["usage"]["output_tokens"] == 5
     listed = json.loads(run("models", "--address", mesh.gateway, "--json").stdout)
     assert "fake" in json.dumps(listed)
+
+
+async def test_an_answer_that_is_gone_is_no_empty_answer(mesh: Running) -> None:
+    """Exit code 1 and the reason, where an outcome's object cannot be read."""
+    found = re.search(r"NATS +(nats://\S+)", mesh.output)
+    assert found
+    gone = PayloadReference(object="default/res/gone", size_bytes=1, sha256="")
+    outcome = Outcome(
+        request_id=new_request_id(), kind=OutcomeKind.COMPLETED, model="fake", usage=Usage(), payload=gone
+    )
+    connection = await nats.connect(found[1])
+    subject = result_subject("default", outcome.request_id)
+    await connection.jetstream().publish(subject, encode_result(outcome, as_json=True))
+    await connection.close()
+    done = await asyncio.to_thread(run, "result", "--address", mesh.gateway, outcome.request_id)
+    assert done.returncode == 1
+    assert "text and tokens cannot be read" in done.stderr

@@ -24,8 +24,8 @@ READY_S = 60.0
 class Processes:
     """nats-server, routers, gateways and workers, each a process of its own. An async context manager; leaves none.
 
-    `names` are theirs: `router`, or `router-2`. `environment` is added to each process's. Logs go to `folder`, one file
-    per process.
+    `names` are theirs: `router`, or `router-2`. `environment` is added to each process's. `max_payload_bytes` is the
+    broker's largest message. Logs go to `folder`, one file per process.
     """
 
     def __init__(
@@ -35,11 +35,15 @@ class Processes:
         models: Path | None,
         environment: Mapping[str, str] | None = None,
         names: Sequence[str] = ("router", "gateway", "worker"),
+        max_payload_bytes: int = 8 * 1024 * 1024,
     ) -> None:
         self._folder = folder
         self._names = names
         self._ports = {name: free_port() for name in ("nats", *names)}
-        self._nats = EmbeddedNats(NatsSettings(port=self._ports["nats"], store_dir=folder / "nats"))
+        self._nats_settings = NatsSettings(
+            port=self._ports["nats"], store_dir=folder / "nats", max_payload_bytes=max_payload_bytes
+        )
+        self._nats = EmbeddedNats(self._nats_settings)
         self._environment = {
             **os.environ,
             "HEADRACE_NATS_URL": f"nats://127.0.0.1:{self._ports['nats']}",
@@ -132,7 +136,7 @@ class Processes:
         self._nats.stop()
 
     def start_nats(self) -> None:
-        self._nats = EmbeddedNats(NatsSettings(port=self._ports["nats"], store_dir=self._folder / "nats"))
+        self._nats = EmbeddedNats(self._nats_settings)
         self._nats.start()
 
     def log(self, name: str) -> str:

@@ -45,6 +45,7 @@ STREAMS = (
     "KV_headrace_members",
     "KV_headrace_models",
     "OBJ_headrace_files",
+    "OBJ_headrace_payloads",
 )
 
 

@@ -257,7 +257,9 @@ Global___TokenChunk: _TypeAlias = TokenChunk  # noqa: Y015
 
 @_typing.final
 class PayloadReference(_message.Message):
-    """Something too large for a message, kept in the object store bucket headrace_payloads."""
+    """Something too large for a message, kept in the object store bucket headrace_payloads, in the form of all NATS clients.
+    At most limits.max_payload_bytes.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -400,14 +402,16 @@ class Outcome(_message.Message):
     model: _builtins.str
     """The model that answered."""
     text: _builtins.str
-    """The whole text. Left out at the end of a stream, whose chunks held it; always in the durable outcome."""
+    """The whole text. Left out at the end of a stream, whose chunks held it, and where payload has it. Empty as well where
+    error is RESULT_TOO_LARGE or RESULT_LOST: the answer was complete, and could not be kept or is not there any more.
+    """
     @_builtins.property
     def usage(self) -> Global___Usage:
         """What it took. Always present, also where it failed half-way."""
 
     @_builtins.property
     def error(self) -> Global___Error:
-        """What went wrong; only where kind is not COMPLETED."""
+        """What went wrong; where kind is COMPLETED, only that its text is not here."""
 
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -419,7 +423,9 @@ class Outcome(_message.Message):
 
     @_builtins.property
     def payload(self) -> Global___PayloadReference:
-        """Only on NATS, where text and token ids are too large for a message: this object is the whole Outcome."""
+        """Only on NATS, where text and token ids are too large for a message: this object is the whole Outcome, in the same
+        format. It goes with this message's age.
+        """
 
     def __init__(
         self,

@@ -104,7 +104,8 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetResult(self, request, context):
-        """The outcome of a request, kept for a set time after its end.
+        """The outcome of a request, kept for a set time after its end. The answer can be as large as the mesh's
+        limits.max_payload_bytes, 16 MiB by default: a client raises gRPC's own limit for what it receives, 4 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

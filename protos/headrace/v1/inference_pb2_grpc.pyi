@@ -50,7 +50,9 @@ class InferenceServiceStub:
     any number of times. The end of this call ends nothing else.
     """
     GetResult: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetResultRequest, _inference_pb2.GetResultResponse]
-    """The outcome of a request, kept for a set time after its end."""
+    """The outcome of a request, kept for a set time after its end. The answer can be as large as the mesh's
+    limits.max_payload_bytes, 16 MiB by default: a client raises gRPC's own limit for what it receives, 4 MiB.
+    """
     Cancel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]
     """Ends a request, waiting or running. Its outcome becomes CANCELLED, unless it had one already."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]
@@ -78,7 +80,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     any number of times. The end of this call ends nothing else.
     """
     GetResult: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetResultRequest, _inference_pb2.GetResultResponse]  # type: ignore[assignment]
-    """The outcome of a request, kept for a set time after its end."""
+    """The outcome of a request, kept for a set time after its end. The answer can be as large as the mesh's
+    limits.max_payload_bytes, 16 MiB by default: a client raises gRPC's own limit for what it receives, 4 MiB.
+    """
     Cancel: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]  # type: ignore[assignment]
     """Ends a request, waiting or running. Its outcome becomes CANCELLED, unless it had one already."""
     ListModels: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]  # type: ignore[assignment]
@@ -127,7 +131,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.GetResultRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GetResultResponse, _abc.Awaitable[_inference_pb2.GetResultResponse]]:
-        """The outcome of a request, kept for a set time after its end."""
+        """The outcome of a request, kept for a set time after its end. The answer can be as large as the mesh's
+        limits.max_payload_bytes, 16 MiB by default: a client raises gRPC's own limit for what it receives, 4 MiB.
+        """
 
     @_abc_1.abstractmethod
     def Cancel(

@@ -67,8 +67,11 @@ class QueuedRequest(_message.Message):
 
     @_builtins.property
     def payload(self) -> _common_pb2.PayloadReference:
-        """For what is too large for a message: this object is a QueuedRequest in the same format, which the other fields of this
-        one complete and override.
+        """For what is too large for a message: this object is a QueuedRequest in the same format, whose fields hold where this
+        message does not have them; id and gateway stand here. Its name is <tenant>/req/<name>, with a name of 1 to 128
+        letters, digits, _ or -, and it is put there before the message is sent. It belongs to this one request: it is removed when that has its
+        outcome, or with its dead letter, and after queues.payload_max_age_s. A request whose object is missing, or is not what
+        the reference says, becomes REJECTED, with the field `payload`.
         """
 
     def __init__(

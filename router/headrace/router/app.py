@@ -30,6 +30,7 @@ from headrace.router.outcomes import Outcomes
 from headrace.router.ownership import Ownership
 from headrace.router.peers import Peers
 from headrace.router.queues import Queues
+from headrace.router.references import ANSWER_S, References
 from headrace.router.service import SERVICE, RouterService
 from headrace.router.spans import RouterSpans
 from headrace.router.strays import Strays
@@ -39,6 +40,8 @@ from headrace.runtime.nats_admin import AdminAnswers
 from headrace.runtime.nats_connection import connect
 from headrace.runtime.nats_state import BROKER_HEALTH, Link, NatsHealth
 from headrace.runtime.nats_upkeep import LayoutKeeper
+from headrace.runtime.oversize import Oversize
+from headrace.runtime.payloads import Payloads
 from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import Telemetry, start_telemetry
@@ -149,10 +152,12 @@ class Router:
             taken=self._conductor.taken,
         )
         self._delivery = Delivery(connection, gateways=self._gateways, leases=self._leases, health=health)
+        references = _references(settings, connection)
         outcomes = Outcomes(
             connection,
             ledger=self._ledger,
             delivery=self._delivery,
+            references=references,
             spans=spans,
             health=health,
             missed=keeper.missed,
@@ -165,6 +170,7 @@ class Router:
             gateways=self._gateways,
             delivery=self._delivery,
             outcomes=outcomes,
+            references=references,
             ownership=self._ownership,
             spans=spans,
             clock=clock,
@@ -285,3 +291,9 @@ class Router:
             log.info("router.left_unclaimed")
         self._conductor.abandon()
         self._gateways.leave()
+
+
+def _references(settings: Settings, connection: Client) -> References:
+    payloads = Payloads(connection, max_bytes=settings.limits.max_payload_bytes, answer_s=ANSWER_S)
+    oversize = Oversize(payloads, result_max_age_s=settings.queues.result_max_age_s)
+    return References(oversize, max_wait_s=settings.router.result_retry_max_wait_s)

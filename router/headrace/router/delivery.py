@@ -173,9 +173,7 @@ class Delivery:
         body = encode_token_event(address.record.id, event, as_json=address.as_json)
         if message_size(body, address.headers) > self._connection.max_payload:
             # It would cost the connection. Tokens are that many only where they waited long for a broker.
-            log.warning(
-                "tokens.not_published", request_id=address.record.id, problem="too large for a message"
-            )
+            await self._publish_parts(address, event)
             return
         try:
             await self._connection.publish(address.subject, body, headers=address.headers)
@@ -190,6 +188,19 @@ def _joined(earlier: Deliverable, later: Deliverable) -> Deliverable:
     else:
         tokens = earlier.tokens.joined(later.tokens)
     return replace(earlier, tokens=tokens, finished=later.finished)
+
+    async def _publish_parts(self, address: _Address, event: TokenChunk | Outcome) -> None:
+        """Publishes tokens that are too large for one message as two events, and each of these so in turn."""
+        if isinstance(event, Outcome) or len(event.token_ids) == 1:
+            # Nothing that is made of tokens comes to this. As above: a gap, which the durable outcome fills.
+            log.warning(
+                "tokens.not_published", request_id=address.record.id, problem="too large for a message"
+            )
+            return
+        middle = event.first_index + len(event.token_ids) // 2
+        for part in (event.until(middle), event.since(middle)):
+            if part is not None:
+                await self._publish(address, part)
 
 
 def _address_of(record: Record) -> _Address:

@@ -34,6 +34,7 @@ from headrace.router.models import RouterModels
 from headrace.router.outcomes import Outcomes, refusal
 from headrace.router.ownership import Ownership
 from headrace.router.recall import recall
+from headrace.router.references import References
 from headrace.router.spans import RouterSpans
 from headrace.runtime.propagation import extract
 
@@ -53,6 +54,7 @@ class Intake:
         delivery: Delivery,
         outcomes: Outcomes,
         ownership: Ownership,
+        references: References,
         spans: RouterSpans,
         clock: Clock,
         threads: Executor,
@@ -67,6 +69,7 @@ class Intake:
         self._delivery = delivery
         self._outcomes = outcomes
         self._ownership = ownership
+        self._references = references
         self._spans = spans
         self._clock = clock
         self._threads = threads
@@ -88,6 +91,9 @@ class Intake:
         if held is not None and _was_elsewhere(held, record):
             held.hold = Hold.TAKEN
             self._tell(RequestTaken(request_id=held.id))
+            held = self._ledger.get(record.id)
+        elif held is not None and held.sequence != record.sequence:
+            await self._references.compare(held, record)
             held = self._ledger.get(record.id)
         if held is not None:
             await self._again(held, record)
@@ -172,6 +178,7 @@ class Intake:
             sequence=metadata.sequence.stream,
             accepted_s=accepted_s,
             as_json=content_type.partition(";")[0].strip().lower() != CONTENT_TYPE_PROTOBUF,
+            complete=request.payload is None,
             hold=Hold.CLAIMING if metadata.num_delivered > 1 else Hold.OWNED,
             leased_s=asyncio.get_running_loop().time(),
             followers={request.gateway} - {""},
@@ -183,11 +190,12 @@ class Intake:
         self._tell(RequestRefused(queue=again.message.subject))
         if held.sequence == again.sequence:
             held.message, held.leased_s = again.message, again.leased_s
-        elif held.fingerprint == again.fingerprint:
+        elif held.tenant == again.tenant and held.fingerprint == again.fingerprint != "":
             log.info("request.asked_twice", request_id=held.id)
             again.trace = held.trace
             self._delivery.also(held, again)
             await self._outcomes.acknowledge(again.message)
+            await self._references.spare(held, again)
         else:
             log.warning("request.id_used_twice", request_id=held.id, queue=again.message.subject)
             error = DuplicateRequest(held.id)
@@ -209,6 +217,7 @@ class Intake:
         earlier = await self._outcomes.find(record.tenant, record.id)
         if earlier is None:
             return False
+        await self._references.know(record)
         if earlier.answers(record):
             await self._outcomes.answer(record, earlier.outcome)
         else:
@@ -217,6 +226,7 @@ class Intake:
 
     async def _prepare(self, record: Record) -> None:
         """Fills in the prompt. Raises InvalidRequest."""
+        await self._references.complete(record)
         request = record.request
         check_request(request, self._limits, time.time())
         model = self._models.get(request.model)

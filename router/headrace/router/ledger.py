@@ -12,8 +12,9 @@ from nats.aio.msg import Msg
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from headrace.contract.claims import HandOver
-from headrace.contract.fingerprint import fingerprint
+from headrace.contract.fingerprint import fingerprint, is_fingerprint
 from headrace.contract.requests import Request
+from headrace.contract.subjects import HEADER_FINGERPRINT
 from headrace.contract.values import NO_TRACE, Outcome, TokenChunk, TraceContext, Usage
 
 
@@ -45,6 +46,8 @@ class Record:
     """Unix time at which the broker took it."""
     as_json: bool
     """Whether the producer speaks JSON: its events and its outcome do, too."""
+    complete: bool = True
+    """Whether `request` holds all of it: not where it refers to an object that was not read yet."""
     hold: Hold = Hold.CLAIMING
     leased_s: float = 0.0
     """When the broker last gave it, or heard that it is being worked on; on the loop's clock."""
@@ -97,8 +100,11 @@ class Record:
 
     @property
     def fingerprint(self) -> str:
-        """What it asks for."""
-        return fingerprint(self.request)
+        """What it asks for; "" where that is not known yet."""
+        if self.complete:
+            return fingerprint(self.request)
+        told = (self.message.headers or {}).get(HEADER_FINGERPRINT, "")
+        return told if is_fingerprint(told) else ""
 
     @property
     def deliveries(self) -> int:

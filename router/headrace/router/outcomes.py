@@ -38,10 +38,11 @@ from headrace.contract.subjects import (
     dead_subject_of,
     result_subject,
 )
-from headrace.contract.values import Failure, Outcome, OutcomeKind, TraceContext
+from headrace.contract.values import Failure, Outcome, OutcomeKind, PayloadReference, TraceContext
 from headrace.router.delivery import Delivery
 from headrace.router.ledger import Ledger, Record
 from headrace.router.pulls import EXPIRES_S
+from headrace.router.references import References
 from headrace.router.spans import RouterSpans
 from headrace.router.storing import Storing
 from headrace.router.strays import Stray
@@ -60,7 +61,6 @@ READ_RETRY_S = (0.1, 2.0)
 """The first and the longest wait between attempts to read the outcome that is there already."""
 FIRST_DELAY_S, MAX_DELAY_S = 0.1, EXPIRES_S
 """Delays of a request that keeps coming back: the first, doubled each time up to what an open pull lasts."""
-MAX_LENGTH_FAILURE = "the output is larger than the broker takes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +70,14 @@ class Durable:
     outcome: Outcome
     fingerprint: str = ""
     """What its request asked for; "" = not told, as where it was cancelled before anybody read it."""
+    payload: PayloadReference | None = None
+    """The object that it was read from, if its message refers to one."""
 
     def answers(self, record: Record) -> bool:
-        """Whether it is the outcome of this request, and not of another one with its id."""
-        return self.fingerprint in ("", record.fingerprint)
+        """Whether it is the outcome of this request, and not of another one with its id. Where one of them is not known
+        to have asked for anything, it is: a request that lies in an object which is gone had its outcome before.
+        """
+        return not (self.fingerprint and record.fingerprint) or self.fingerprint == record.fingerprint
 
 
 class Outcomes:
@@ -87,6 +91,7 @@ class Outcomes:
         *,
         ledger: Ledger,
         delivery: Delivery,
+        references: References,
         spans: RouterSpans,
         health: NatsHealth,
         missed: Callable[[], None],
@@ -97,6 +102,7 @@ class Outcomes:
         self._js = connection.jetstream(timeout=PUBLISH_TIMEOUT_S)
         self._ledger = ledger
         self._delivery = delivery
+        self._references = references
         self._spans = spans
         self._storing = Storing(self._js, health=health, missed=missed, max_wait_s=max_wait_s)
 
@@ -116,6 +122,7 @@ class Outcomes:
         self._spans.delivered(record)
         self._delivery.finished(record, outcome)
         await _quietly(record.message.ack())
+        await self._references.settled(record.request, outcome)
         self._spans.end(record, outcome)
         self._ledger.remove(record.id, outcome)
         log.info(
@@ -197,8 +204,13 @@ class Outcomes:
         except NotFoundError:
             return None
         headers = found.headers or {}
-        outcome = decode_result(found.data or b"", headers.get(HEADER_CONTENT_TYPE, CONTENT_TYPE_JSON))
-        return Durable(outcome=outcome, fingerprint=headers.get(HEADER_FINGERPRINT, ""))
+        content_type = headers.get(HEADER_CONTENT_TYPE, CONTENT_TYPE_JSON)
+        outcome = decode_result(found.data or b"", content_type)
+        return Durable(
+            outcome=await self._references.whole(tenant, outcome, content_type),
+            fingerprint=headers.get(HEADER_FINGERPRINT, ""),
+            payload=outcome.payload,
+        )
 
     async def _store(self, record: Record, outcome: Outcome) -> Durable:
         """The outcome that is durable in the end: this one, or the one that was there before."""
@@ -211,30 +223,35 @@ class Outcomes:
         }
         inject(record.trace, headers)
         body = encode_result(outcome, as_json=record.as_json)
-        size = message_size(body, headers)
-        if size > (limit := self._connection.max_payload):
-            outcome = _without_output(outcome, size, limit)
-            body = encode_result(outcome, as_json=record.as_json)
+        stored = outcome
+        if message_size(body, headers) > self._connection.max_payload:
+            stored = await self._references.store(record.tenant, outcome, body)
+            body = encode_result(stored, as_json=record.as_json)
         unread = Backoff(*READ_RETRY_S)
         while not await self._storing.store(subject, body, headers):
             # Another one is there, and counts. Where it cannot be read now, ours must not be told in its place.
             try:
                 if (earlier := await self._read(record.request.tenant, record.id)) is not None:
+                    if earlier.payload != stored.payload:
+                        await self._references.drop(record.tenant, stored)
                     return earlier
             except MalformedMessage:
                 break
             except (NatsError, TimeoutError) as error:
                 log.warning("outcome.not_read", request_id=record.id, problem=type(error).__name__)
             await asyncio.sleep(unread.next_s())
-        return Durable(outcome=outcome)
+        return Durable(outcome=stored if stored.payload is None else outcome, payload=stored.payload)
 
     async def _store_dead(self, letter: DeadLetter, sequence: int) -> None:
         body = encode_dead_letter(letter)
         # One letter per message, however often its burial is begun anew after a crash.
         place = f"{REQUESTS_STREAM}/{sequence}"
         headers = {HEADER_REQUEST_ID: place, HEADER_CONTENT_TYPE: CONTENT_TYPE_PROTOBUF}
+        if message_size(body, headers) > self._connection.max_payload:  # it would cost the connection
+            letter = await self._references.shorten(letter)
+            body = encode_dead_letter(letter)
         if message_size(body, headers) > self._connection.max_payload:
-            # A message over the limit would cost the connection. Its reason is worth more than its body.
+            # Its reason is worth more than its body.
             body = encode_dead_letter(replace(letter, headers={}, body=b""))
         await self._storing.store(dead_subject_of(letter.subject), body, headers)
 
@@ -274,15 +291,6 @@ def refusal(record: Record, error: HeadraceError) -> Outcome:
         token_ids=tuple(record.tokens),
         text_lengths=tuple(record.text_lengths),
     )
-
-
-def _without_output(outcome: Outcome, size: int, limit: int) -> Outcome:
-    """What can be stored of an outcome that is larger than a message may be: how it ended, without its output."""
-    failure = Failure(
-        code="RESULT_TOO_LARGE",
-        message=f"{MAX_LENGTH_FAILURE}: {size} bytes, the limit is {limit}; it was streamed and is not kept",
-    )
-    return replace(outcome, text="", token_ids=(), text_lengths=(), failure=outcome.failure or failure)
 
 
 async def _quietly(publish: Awaitable[None]) -> None:

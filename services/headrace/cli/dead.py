@@ -108,13 +108,21 @@ def show_letter(
     from headrace.cli.dead_call import call_letters
     from headrace.cli.dead_view import json_line, print_letter, whole_fields
     from headrace.dead.replay import CannotReplay, plan_replay
+    from headrace.dead.whole import ContentMissing, whole
 
-    letter = call_letters(settings, lambda letters: letters.get(number))
-    refusal = ""
-    try:
-        plan_replay(letter, now_s=time.time())
-    except CannotReplay as error:
-        refusal = error.reason
+    async def read(letters: DeadLetters) -> tuple[Letter, str]:
+        """The letter with all of its content, and why it cannot be replayed."""
+        letter = await letters.get(number)
+        try:
+            letter = await whole(letters, letter)
+            plan_replay(letter, now_s=time.time())
+        except CannotReplay as error:
+            return letter, error.reason
+        except ContentMissing as error:
+            return letter, str(error)
+        return letter, ""
+
+    letter, refusal = call_letters(settings, read)
     fields = whole_fields(letter, refusal, content=content)
     if as_json:
         typer.echo(json_line(fields))
@@ -183,9 +191,10 @@ def drop_letters(
     settings = read_settings(config, gather_overrides(assignments, {"nats.url": nats_url}))
 
     from headrace.cli.dead_bulk import Deed, carry_out
+    from headrace.dead.whole import drop
 
     async def act(letters: DeadLetters, letter: Letter) -> tuple[str, dict[str, Any]]:
-        await letters.remove(letter.number)  # False: somebody else was faster
+        await drop(letters, letter)
         return "", {"request_id": letter.dead.request_id}
 
     carry_out(settings, choice, Deed(verb="drop", done="dropped", act=act), yes=yes, as_json=as_json)

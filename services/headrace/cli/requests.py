@@ -104,7 +104,9 @@ def result(
         notes = Console(stderr=True)
         figures = StreamView(sys.stdout, notes).figures(outcome)
         notes.print(figures, style="dim", soft_wrap=True, markup=False, highlight=False)
-    if outcome.kind is not OutcomeKind.COMPLETED:
+    if (
+        outcome.kind is not OutcomeKind.COMPLETED or outcome.failure is not None
+    ):  # the latter: without its text
         reason = outcome.failure.message if outcome.failure else "no reason was given"
         say_error(f"the request was {outcome.kind.value}: {reason}")
         raise typer.Exit(FAILED)

@@ -38,6 +38,10 @@ ANSWER_S = 10.0
 """How long a gateway may take to answer a call that it answers at once; a request's own time is another matter."""
 
 
+LARGEST_ANSWER_BYTES = 65 * 1024 * 1024
+"""The largest outcome that a mesh can be set to keep, and what stands around it; gRPC's own limit is 4 MiB."""
+
+
 class HeadraceClient:
     """One connection to a gateway, for any number of calls at once. Use it as `async with`.
 
@@ -55,7 +59,9 @@ class HeadraceClient:
         return f"<HeadraceClient {self.address}{'' if self._channel else ', closed'}>"
 
     async def __aenter__(self) -> Self:
-        self._channel = open_channel(self.address, keepalive=self._keepalive)
+        self._channel = open_channel(
+            self.address, keepalive=self._keepalive, max_message_bytes=LARGEST_ANSWER_BYTES
+        )
         self._stub = InferenceServiceStub(self._channel)
         return self
 

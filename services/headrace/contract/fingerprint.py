@@ -38,6 +38,11 @@ def fingerprint(request: Request) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+def is_fingerprint(text: str) -> bool:
+    """Whether `text` can be one: gateways send theirs with the message."""
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+
+
 def _single(value: float) -> str:
     """As the wire has it, single precision: 0.7 is the same number before and after a hop."""
     return struct.pack(">f", value + 0.0).hex()

@@ -67,7 +67,11 @@ def decode_request(body: bytes, content_type: str, queue: Queue) -> Request:
 
     Raises MalformedMessage where the bytes are none, InvalidRequest where an enum's number is none.
     """
-    message = _parse(body, content_type)
+    return request_of(parse_request(body, content_type), queue)
+
+
+def request_of(message: pb.QueuedRequest, queue: Queue) -> Request:
+    """The request in a message that was parsed. Raises InvalidRequest where an enum's number is none."""
     return Request(
         id=message.id,
         tenant=queue.tenant,
@@ -86,7 +90,8 @@ def decode_request(body: bytes, content_type: str, queue: Queue) -> Request:
     )
 
 
-def _parse(body: bytes, content_type: str) -> pb.QueuedRequest:
+def parse_request(body: bytes, content_type: str) -> pb.QueuedRequest:
+    """The message in `body`. Raises MalformedMessage, without a word of what stands in it."""
     message = pb.QueuedRequest()
     kind = _kind(content_type)
     try:
@@ -135,11 +140,16 @@ def renew_request(
 
     Raises MalformedMessage.
     """
-    message = _parse(body, content_type)
+    message = parse_request(body, content_type)
     message.id = request_id
     message.ClearField("gateway")
     if without_deadline:
         message.ClearField("deadline")
+    return serialise_request(message, content_type)
+
+
+def serialise_request(message: pb.QueuedRequest, content_type: str) -> bytes:
+    """A message in the format that was parsed from `content_type`."""
     if _kind(content_type) == CONTENT_TYPE_PROTOBUF:
         return message.SerializeToString()
     return json_format.MessageToJson(
@@ -150,7 +160,7 @@ def renew_request(
 def request_json(body: bytes, content_type: str) -> str:
     """The request in `body` as proto-JSON for a person, its content included. Raises MalformedMessage."""
     return json_format.MessageToJson(
-        _parse(body, content_type), preserving_proto_field_name=True, ensure_ascii=False
+        parse_request(body, content_type), preserving_proto_field_name=True, ensure_ascii=False
     )
 
 

@@ -159,6 +159,21 @@ class TokenChunk:
             text_lengths=lengths[skipped:],
         )
 
+    def until(self, index: int) -> TokenChunk | None:
+        """The part before the token `index`; None where that is nothing."""
+        count = index - self.first_index
+        if count <= 0:
+            return None
+        if count >= len(self.token_ids):
+            return self
+        lengths = self.lengths[:count]
+        return TokenChunk(
+            first_index=self.first_index,
+            token_ids=self.token_ids[:count],
+            text=self.text[: sum(lengths)],
+            text_lengths=lengths,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadReference:

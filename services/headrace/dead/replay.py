@@ -9,6 +9,8 @@ so a crash between the two loses nothing, and the replay that is begun anew is
 - after that, answered by the router from the outcome of the first, where that has ended, and not computed again;
 - else, where the first still waits or runs, a second message with one id: there is one outcome all the same, and a
   router that holds both makes the second a dead letter that says DUPLICATE_REQUEST.
+
+A request that is too large for a message gets an object of its own with each try; the letter's goes after the letter.
 """
 
 from __future__ import annotations
@@ -21,8 +23,16 @@ import nats.errors
 from nats.js.api import Header
 from nats.js.errors import APIError
 
-from headrace.contract.errors import HeadraceError, InvalidRequest, MalformedMessage, Unavailable
+from headrace.contract.errors import (
+    HeadraceError,
+    InvalidRequest,
+    MalformedMessage,
+    Overloaded,
+    Unavailable,
+)
 from headrace.contract.ids import derived_request_id, is_request_id
+from headrace.contract.payload_names import new_request_object
+from headrace.contract.payload_wire import encode_reference
 from headrace.contract.queue_wire import decode_request, renew_request
 from headrace.contract.requests import Request
 from headrace.contract.subjects import (
@@ -36,8 +46,10 @@ from headrace.contract.subjects import (
 from headrace.dead.letter import Letter
 from headrace.dead.letters import DeadLetters
 from headrace.dead.page import ANSWER_S
+from headrace.dead.whole import MAX_BYTES, ContentMissing, drop, whole
 from headrace.runtime.nats_refusal import Refusal, refusal_of
 from headrace.runtime.nats_size import message_size
+from headrace.runtime.payloads import Payloads
 
 HEADER_REPLAY_OF = "Headrace-Replay-Of"
 """On a replayed request: the id of the request that was given up, or where its letter lay, if it had none."""
@@ -125,9 +137,13 @@ async def replay(letters: DeadLetters, letter: Letter, *, without_deadline: bool
     """Asks a letter's request again and removes the letter. Raises CannotReplay, Unavailable; then the letter is there
     still, and it is safe to begin anew.
     """
-    planned = plan_replay(letter, now_s=time.time(), without_deadline=without_deadline)
+    try:
+        complete = await whole(letters, letter)
+    except ContentMissing as error:
+        raise CannotReplay(letter.number, str(error)) from error
+    planned = plan_replay(complete, now_s=time.time(), without_deadline=without_deadline)
     again = await publish(letters, planned)
-    await letters.remove(letter.number)  # False: another replay of the same letter was faster
+    await drop(letters, letter)
     return Replayed(
         number=letter.number,
         request_id=planned.request_id,
@@ -138,16 +154,18 @@ async def replay(letters: DeadLetters, letter: Letter, *, without_deadline: bool
 
 async def publish(letters: DeadLetters, planned: Replay) -> bool:
     """Puts the request into its queue; True where the broker has it already. Raises CannotReplay, Unavailable."""
-    size, limit = message_size(planned.body, planned.headers), letters.nc.max_payload
-    if size > limit:  # it would cost the connection
-        raise CannotReplay(
-            planned.number, f"it is {size} bytes as a message; the broker takes at most {limit}"
-        )
+    body, name = planned.body, ""
+    payloads = Payloads(letters.nc, max_bytes=MAX_BYTES, answer_s=ANSWER_S)
+    if message_size(body, planned.headers) > letters.nc.max_payload:  # it would cost the connection
+        body, name = await _put(payloads, planned)
     js = letters.nc.jetstream(timeout=ANSWER_S)
     try:
-        ack = await js.publish(planned.subject, planned.body, headers=dict(planned.headers))
+        ack = await js.publish(planned.subject, body, headers=dict(planned.headers))
     except (APIError, nats.errors.Error, TimeoutError, OSError) as error:
-        match refusal_of(error):
+        refusal = refusal_of(error)
+        if name and refusal is not None:  # else the broker may have it after all
+            await payloads.delete(name)
+        match refusal:
             case Refusal.SUBJECT_FULL:
                 reason = "its queue is full; try again when there is room"
             case Refusal.STREAM_FULL:
@@ -162,4 +180,17 @@ async def publish(letters: DeadLetters, planned: Replay) -> bool:
                 )
                 raise Unavailable("queue", problem) from error
         raise CannotReplay(planned.number, reason) from error
+    if name and ack.duplicate:
+        await payloads.delete(name)  # the message that the broker has refers to another one
     return bool(ack.duplicate)
+
+
+async def _put(payloads: Payloads, planned: Replay) -> tuple[bytes, str]:
+    """Puts a request into an object; gives the message that refers to it, and the object's name."""
+    name = new_request_object(parse_queue(planned.subject).tenant, planned.new_request_id)
+    try:
+        reference = await payloads.put(name, planned.body)
+    except (InvalidRequest, Overloaded) as error:
+        raise CannotReplay(planned.number, str(error)) from error
+    content_type = planned.headers.get(HEADER_CONTENT_TYPE, "")
+    return encode_reference(planned.new_request_id, reference, content_type), name

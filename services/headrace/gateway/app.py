@@ -36,6 +36,8 @@ from headrace.runtime.grpc_server import GrpcServer
 from headrace.runtime.nats_admin import AdminAnswers
 from headrace.runtime.nats_connection import connect
 from headrace.runtime.nats_upkeep import LayoutKeeper
+from headrace.runtime.oversize import Oversize
+from headrace.runtime.payloads import Payloads
 from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import start_telemetry
@@ -46,6 +48,9 @@ log = structlog.get_logger(__name__)
 
 OTHER_CALLS = 1024
 """Calls beside the streams, such as a GetResult that waits. Further ones are refused by gRPC."""
+
+ANSWER_ROOM = 1024 * 1024
+"""What an answer may have beside the largest outcome, which is kept as a message or as an object."""
 
 LAST_CALLS_S = 2.0
 """How long calls that still run after the drain get to end."""
@@ -104,7 +109,9 @@ def _assemble(
     own = settings.gateway
     js = nc.jetstream(timeout=own.publish_timeout_s)
     streams = Streams(own.max_concurrent_streams)
-    results = Results(nc, js, timeout_s=own.publish_timeout_s, missed=keeper.missed)
+    payloads = Payloads(nc, max_bytes=settings.limits.max_payload_bytes, answer_s=own.publish_timeout_s)
+    oversize = Oversize(payloads, result_max_age_s=settings.queues.result_max_age_s)
+    results = Results(nc, js, oversize=oversize, timeout_s=own.publish_timeout_s, missed=keeper.missed)
     recovery = Recovery(results, backoff=Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s))
     cancels = Cancels(nc, results, streams, answer_wait_s=own.cancel_wait_s)
     routers = Routers(
@@ -130,6 +137,7 @@ def _assemble(
         js=js,
         streams=streams,
         results=results,
+        oversize=oversize,
         cancels=cancels,
         keeper=keeper,
         tracer=tracer,
@@ -149,6 +157,7 @@ def _assemble(
         tracer=tracer,
         grace_s=LAST_CALLS_S,
         max_message_bytes=own.max_request_bytes,
+        max_answer_bytes=max(settings.limits.max_payload_bytes, nc.max_payload) + ANSWER_ROOM,
         max_concurrent_calls=own.max_concurrent_streams + OTHER_CALLS,
         keepalive=settings.grpc.keepalive,
     )
@@ -182,6 +191,7 @@ def _service(
     js: JetStreamContext,
     streams: Streams,
     results: Results,
+    oversize: Oversize,
     cancels: Cancels,
     keeper: LayoutKeeper,
     tracer: Tracer,
@@ -198,6 +208,7 @@ def _service(
         js,
         results=results,
         catalogue=catalogue,
+        oversize=oversize,
         health=readiness.nats,
         missed=keeper.missed,
         tracer=tracer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import nats.errors
 from nats.aio.client import Client
@@ -33,6 +33,7 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.nats_refusal import Refusal, may_lack_stream, refusal_of
 from headrace.runtime.nats_size import message_size
 from headrace.runtime.nats_state import NatsHealth
+from headrace.runtime.oversize import Oversize
 from headrace.runtime.propagation import inject
 
 NO_STREAM_RETRY_S = (0.1, 1.0)
@@ -55,6 +56,7 @@ class Publisher:
         catalogue: Catalogue,
         health: NatsHealth,
         missed: Callable[[], None],
+        oversize: Oversize,
         tracer: Tracer,
         timeout_s: float,
     ) -> None:
@@ -65,14 +67,15 @@ class Publisher:
         self._catalogue = catalogue
         self._health = health
         self._missed = missed
+        self._oversize = oversize
         self._tracer = tracer
         self._timeout_s = timeout_s
 
     async def publish(self, admitted: Admitted) -> None:
         """Returns when the broker has the request.
 
-        Raises DuplicateRequest where the id is in use, InvalidRequest where it is too large for the broker, Overloaded
-        where its queue is full, Unavailable where the broker is away.
+        Raises DuplicateRequest where the id is in use, InvalidRequest where it is too large for the object store too,
+        Overloaded where its queue is full, Unavailable where the broker is away.
         """
         request = admitted.request
         require_connection(self._nc)
@@ -87,18 +90,13 @@ class Publisher:
                 Header.EXPECTED_STREAM.value: subjects.REQUESTS_STREAM,
             }
             inject(trace, headers)
-            self._check_size(request, queue, body, headers)
+            if message_size(body, headers) > self._nc.max_payload:
+                # The server would cut the connection, and all requests with it, for this one.
+                request = await self._oversize.put_request(request)
+                body = encode_request(request)
             if await self._send(request, queue, body, headers):
+                await self._oversize.drop_request(request)  # the message that the broker has is another one
                 raise DuplicateRequest(request.id)
-
-    def _check_size(self, request: Request, queue: Queue, body: bytes, headers: Mapping[str, str]) -> None:
-        """Raises InvalidRequest where the server would cut the connection, and all requests with it, for this one."""
-        size = message_size(body, headers)
-        if size > self._nc.max_payload:
-            raise InvalidRequest(
-                "messages" if request.messages else "prompt",
-                f"the request is {size} bytes as a message; the broker takes at most {self._nc.max_payload}",
-            )
 
     async def _send(self, request: Request, queue: Queue, body: bytes, headers: dict[str, str]) -> bool:
         """Whether the broker had a request of that id within its duplicate window.
@@ -119,6 +117,8 @@ class Publisher:
                 if refusal_of(error) is Refusal.NO_STREAM and time.monotonic() + wait_s < until_s:
                     await asyncio.sleep(wait_s)
                     continue
+                if refusal_of(error) is not None:  # else the broker may have it after all
+                    await self._oversize.drop_request(request)
                 raise self._refused(error, request, queue) from error
             self._health.fine(_PART)
             return bool(ack.duplicate)

@@ -18,6 +18,7 @@ from headrace.contract.queue_wire import decode_result, encode_result
 from headrace.contract.values import Outcome
 from headrace.gateway.broker import require_connection, unanswered
 from headrace.runtime.nats_refusal import Refusal, may_lack_stream, refusal_of
+from headrace.runtime.oversize import Oversize
 
 # A message on an outcome's subject only says that somebody publishes one; that the broker keeps it may come a moment
 # later. So long is waited before the second look, and twice as long before each further one.
@@ -28,11 +29,18 @@ class Results:
     """Reads and writes outcomes. All methods raise Unavailable where the broker does not answer."""
 
     def __init__(
-        self, nc: Client, js: JetStreamContext, *, timeout_s: float, missed: Callable[[], None]
+        self,
+        nc: Client,
+        js: JetStreamContext,
+        *,
+        oversize: Oversize,
+        timeout_s: float,
+        missed: Callable[[], None],
     ) -> None:
         """`missed` is called where no stream answers."""
         self._nc = nc
         self._js = js
+        self._oversize = oversize
         self._timeout_s = timeout_s
         self._missed = missed
 
@@ -51,7 +59,8 @@ class Results:
         except (APIError, nats.errors.Error, TimeoutError) as error:
             raise unanswered(error) from error
         content_type = (message.headers or {}).get(subjects.HEADER_CONTENT_TYPE, subjects.CONTENT_TYPE_JSON)
-        return decode_result(message.data or b"", content_type)
+        outcome = decode_result(message.data or b"", content_type)
+        return await self._oversize.whole_outcome(tenant, outcome, content_type)
 
     async def wait(self, tenant: str, request_id: str, wait_s: float) -> Outcome | None:
         """The outcome as soon as there is one; None where there is none after `wait_s`.

@@ -10,11 +10,12 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """The largest message, either way: room for a batch of requests of NATS's default largest size of 1 MiB."""
 
 
-def size_options(max_message_bytes: int) -> Options:
-    """Options of either end for the largest message."""
+def size_options(max_received_bytes: int, max_sent_bytes: int | None = None) -> Options:
+    """Options of either end for the largest message, the same both ways where one number is given."""
+    sent = max_received_bytes if max_sent_bytes is None else max_sent_bytes
     return (
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_received_bytes),
+        ("grpc.max_send_message_length", sent),
     )
 
 

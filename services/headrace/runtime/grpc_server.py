@@ -58,12 +58,14 @@ class GrpcServer:
         tracer: Tracer,
         grace_s: float = GRACE_S,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_answer_bytes: int | None = None,
         max_concurrent_calls: int = MAX_CONCURRENT_CALLS,
         keepalive: Keepalive = KEEPALIVE,
     ) -> None:
         """Port 0 takes any free one. `setting` names the port's setting in errors. `register` adds the servicers.
 
-        `services` are full service names, for health and reflection.
+        `services` are full service names, for health and reflection. `max_message_bytes` bounds what is received, and
+        what is sent unless `max_answer_bytes` does.
         """
         self.host = host
         self.port = port
@@ -75,7 +77,7 @@ class GrpcServer:
         self._max_concurrent_calls = max_concurrent_calls
         self._options = (
             *keepalive.server_options(),
-            *size_options(max_message_bytes),
+            *size_options(max_message_bytes, max_answer_bytes),
             # Of one connection: gRPC takes a call that its client closes without a message for over, and keeps it. More
             # than may run, so that a client hears a refusal instead of waiting for its own connection.
             ("grpc.max_concurrent_streams", 2 * max_concurrent_calls),

@@ -151,8 +151,8 @@ def _refused(wanted: StreamConfig, error: APIError) -> Exception:
     if error.err_code in NO_STORAGE:
         return StartError(
             f"the NATS server has too little storage for the stream {name} ({wanted.max_bytes} bytes)",
-            "Free disk space, raise the server's max_file_store, or lower queues.max_bytes, queues.result_max_bytes"
-            " or queues.dead_max_bytes",
+            "Free disk space, raise the server's max_file_store, or lower queues.max_bytes, queues.result_max_bytes,"
+            " queues.dead_max_bytes or queues.payload_max_bytes",
         )
     if error.code == 503 or error.err_code in NOT_PLACED:
         return Unavailable("JetStream", error.description or "not available")

@@ -1,4 +1,4 @@
-"""What stands on the broker: the six streams as declared. A bucket is a stream of a fixed shape."""
+"""What stands on the broker: the seven streams as declared. A bucket is a stream of a fixed shape."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def wanted_streams(settings: Settings) -> list[StreamConfig]:
             subjects.MEMBERS_BUCKET, settings, ttl_s=settings.nats.member_ttl_s, max_bytes=_MEMBER_BYTES
         ),
         _key_value(subjects.MODELS_BUCKET, settings, ttl_s=None, max_bytes=_MODEL_BYTES),
-        _object_store(subjects.FILES_BUCKET, settings),
+        _object_store(subjects.FILES_BUCKET, settings, max_bytes=UNLIMITED, max_age_s=None),
+        _payloads(settings),
     ]
 
 
@@ -127,8 +128,26 @@ def _key_value(bucket: str, settings: Settings, *, ttl_s: float | None, max_byte
     )
 
 
-def _object_store(bucket: str, settings: Settings) -> StreamConfig:
-    """An object store. Unbounded, since it holds model files: the server's disk allowance is its bound."""
+def _payloads(settings: Settings) -> StreamConfig:
+    """Requests and results that are too large for a message. Full: what would be put is refused, and what is there
+    stays. A request's object goes when its request ends, a result's with the result; the age is for those that nobody
+    removes, and for requests that wait so long.
+    """
+    queues = settings.queues
+    bucket = _object_store(
+        subjects.PAYLOADS_BUCKET,
+        settings,
+        max_bytes=queues.payload_max_bytes,
+        max_age_s=queues.payload_max_age_s,
+    )
+    bucket.allow_msg_ttl = True
+    return bucket
+
+
+def _object_store(
+    bucket: str, settings: Settings, *, max_bytes: int, max_age_s: float | None
+) -> StreamConfig:
+    """An object store. That of model files is unbounded: the server's disk allowance is its bound."""
     return StreamConfig(
         name=f"OBJ_{bucket}",
         subjects=[f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
@@ -138,8 +157,9 @@ def _object_store(bucket: str, settings: Settings) -> StreamConfig:
         discard=DiscardPolicy.NEW,
         max_msgs_per_subject=UNLIMITED,
         max_msgs=UNLIMITED,
-        max_bytes=UNLIMITED,
-        duplicate_window=_BUCKET_WINDOW_S,
+        max_bytes=max_bytes,
+        max_age=max_age_s,
+        duplicate_window=min(_BUCKET_WINDOW_S, max_age_s) if max_age_s else _BUCKET_WINDOW_S,
         allow_rollup_hdrs=True,
         allow_direct=True,
     )

@@ -18,7 +18,7 @@ from headrace.contract.requests import Limits
 from headrace.runtime.settings_docs import SettingDoc, describe_model, env_name
 from headrace.runtime.settings_faults import Fault, SettingsError
 from headrace.runtime.settings_grpc import GrpcSettings
-from headrace.runtime.settings_nats import NatsSettings, QueueSettings
+from headrace.runtime.settings_nats import MIB, NatsSettings, QueueSettings
 from headrace.runtime.settings_processes import GatewaySettings, RouterSettings, WorkerSettings
 from headrace.runtime.settings_section import Section, UserPath
 from headrace.runtime.settings_sources import Gathered, gather
@@ -79,6 +79,13 @@ class LimitSettings(Section):
         ge=1,
         le=65_536,
         description="Bytes of one stop string: so much text is held back while it may begin.",
+    )
+    max_payload_bytes: int = Field(
+        default=16 * MIB,
+        ge=MIB,
+        le=64 * MIB,
+        description="Bytes of a request or a result that is too large for a message of NATS and kept in its object"
+        " store. A larger request is refused, a larger result is kept without its text.",
     )
 
     def limits(self) -> Limits:

@@ -195,8 +195,25 @@ class QueueSettings(Section):
     dead_max_bytes: int = Field(
         default=256 * MIB, ge=MIB, description="Bytes of all dead letters. When full, the oldest go first."
     )
+    payload_max_bytes: int = Field(
+        default=GIB,
+        ge=MIB,
+        description="Bytes of all requests and results that are too large for a message. When full, such a request"
+        " is refused, and such a result is kept without its text.",
+    )
+    payload_max_age_s: Seconds = Field(
+        default=14 * 86_400.0,
+        description="Seconds that the content of a request that is too large for a message is kept: a week in its"
+        " queue and another as a dead letter. A request that waits longer is answered as rejected.",
+    )
     consumer_idle_s: Seconds = Field(
         default=3_600.0,
         description="Seconds after which the broker forgets the consumer of a queue that nobody pulls. Its"
         " requests stay; the consumer is made anew when they are wanted.",
     )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.payload_max_age_s < max(self.result_max_age_s, self.dead_max_age_s):
+            raise ValueError("payload_max_age_s must be at least result_max_age_s and dead_max_age_s")
+        return self
