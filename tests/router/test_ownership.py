@@ -58,6 +58,7 @@ async def router(
         client,
         router_id=router_id,
         ledger=ledger,
+        health=NatsHealth(),
         wait_s=WAIT_S,
         max_kept=max_kept,
         others=others,

@@ -181,14 +181,6 @@ class Delivery:
             # The consumer sees the gap by the index, and has the durable outcome.
             log.warning("tokens.not_published", request_id=address.record.id, problem=type(error).__name__)
 
-
-def _joined(earlier: Deliverable, later: Deliverable) -> Deliverable:
-    if earlier.tokens is None or later.tokens is None:
-        tokens = earlier.tokens or later.tokens
-    else:
-        tokens = earlier.tokens.joined(later.tokens)
-    return replace(earlier, tokens=tokens, finished=later.finished)
-
     async def _publish_parts(self, address: _Address, event: TokenChunk | Outcome) -> None:
         """Publishes tokens that are too large for one message as two events, and each of these so in turn."""
         if isinstance(event, Outcome) or len(event.token_ids) == 1:
@@ -201,6 +193,14 @@ def _joined(earlier: Deliverable, later: Deliverable) -> Deliverable:
         for part in (event.until(middle), event.since(middle)):
             if part is not None:
                 await self._publish(address, part)
+
+
+def _joined(earlier: Deliverable, later: Deliverable) -> Deliverable:
+    if earlier.tokens is None or later.tokens is None:
+        tokens = earlier.tokens or later.tokens
+    else:
+        tokens = earlier.tokens.joined(later.tokens)
+    return replace(earlier, tokens=tokens, finished=later.finished)
 
 
 def _address_of(record: Record) -> _Address:
