@@ -417,6 +417,25 @@ async def test_an_outcome_waits_for_room(mesh: Mesh) -> None:
     assert whole.text == "x" * SMALL
 
 
+async def test_a_bucket_that_was_deleted_is_there_again(mesh: Mesh) -> None:
+    """What it held is gone, and said to be; what comes is kept in the new one, and waits for it."""
+    router = await mesh.start_router("r-1")
+    running, lost = a_request(max_tokens=4000), a_request(prompt="by reference")
+    async with worker(router.address, mesh.model) as hands:
+        await mesh.publish(running)
+        batch = await hands.batch()
+        reference = await payloads(mesh).put(new_request_object("default", lost.id), encode_content(lost))
+        await mesh.nats.jetstream().delete_stream(STREAM)
+        await mesh.publish(without_content(lost, reference))
+        await make(hands, batch, "x" * SMALL)
+        _, whole = await stored(mesh, running)
+        assert whole.text == "x" * SMALL
+        outcome = await mesh.result(lost)
+        assert outcome.kind is OutcomeKind.REJECTED
+        assert outcome.failure is not None
+        assert outcome.failure.field == "payload"
+
+
 async def test_tokens_that_are_too_large_for_one_message_come_in_several(mesh: Mesh) -> None:
     """In order, without a gap; a client that reads them has the whole."""
     router = await mesh.start_router("r-1")
