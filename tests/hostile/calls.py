@@ -5,17 +5,21 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from headrace.contract.values import Priority
+from headrace.v1 import admin_pb2
 from headrace.v1 import inference_pb2 as pb
 from tests.hostile import strange
 from tests.hostile.items import Called, Metadata
 from tests.hostile.strange import SECRET, pick
 
-SERVICE = pb.DESCRIPTOR.services_by_name["InferenceService"]
-METHODS = {method.name: method for method in SERVICE.methods}
+SERVICES = (
+    pb.DESCRIPTOR.services_by_name["InferenceService"],
+    admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
+)
+METHODS = {method.name: method for service in SERVICES for method in service.methods}
 NO_METHODS = (
     "/headrace.v1.InferenceService/Nothing",
     "/headrace.v1.InferenceService/",
@@ -38,6 +42,8 @@ def called(rng: Random) -> Called:
     raw = _message(rng, name).SerializeToString()
     if rng.random() < 0.35:
         raw = strange.broken(rng, raw)
+    if _commands(name, raw):
+        raw = b""
     messages: tuple[bytes, ...] = (raw,)
     streams = (False, bool(method.server_streaming))
     if rng.random() < 0.05:  # of the wrong kind
@@ -50,7 +56,7 @@ def called(rng: Random) -> Called:
         timeout_s = 1.0
     return Called(
         target="gateway",
-        path=f"/{SERVICE.full_name}/{name}",
+        path=f"/{method.containing_service.full_name}/{name}",
         messages=messages,
         metadata=_metadata(rng),
         streams=streams,
@@ -59,12 +65,26 @@ def called(rng: Random) -> Called:
     )
 
 
+def _commands(name: str, raw: bytes) -> bool:
+    """Whether the bytes are a request that commands the fake engine."""
+    try:
+        if name == "Generate":
+            request = pb.GenerateRequest.FromString(raw)
+        elif name == "Submit":
+            request = pb.SubmitRequest.FromString(raw).request
+        else:
+            return False
+    except DecodeError:
+        return False
+    return strange.commands(request.prompt, ((m.role, m.content) for m in request.messages))
+
+
 def abandoned(rng: Random) -> Called:
     """A good request whose caller goes away at once."""
     request = pb.GenerateRequest(model="fake", prompt=f"{SECRET} abandoned", max_tokens=rng.randint(1, 500))
     return Called(
         target="gateway",
-        path=f"/{SERVICE.full_name}/Generate",
+        path="/headrace.v1.InferenceService/Generate",
         messages=(request.SerializeToString(),),
         streams=(False, True),
         leaves_s=rng.choice((0.0, 0.0, 0.002, 0.02)),
@@ -100,6 +120,10 @@ def _message(rng: Random, name: str) -> Message:
                 message.wait.nanos = rng.choice((0, -1, 2**31 - 1, -(2**31)))
                 if name == "Attach" and rng.random() < 0.8:
                     message.wait.seconds, message.wait.nanos = 0, rng.randrange(10**8)
+            if "id" in fields:  # of a member to drain: never a true one
+                message.id = rng.choice(("", "evil", "worker-9", SECRET, "*", "a.b", "x" * 300, "日本"))
+            if "kind" in fields:
+                message.kind = rng.choice((0, 1, 2, 3, 99, -1))
             if "from_index" in fields:
                 message.from_index = rng.choice((0, 1, 4096, 2**32 - 1))
             return message  # type: ignore[no-any-return]

@@ -143,12 +143,18 @@ class Mesh:
         }
 
     def memory_mib(self, name: str) -> float:
-        """What the process occupies now."""
-        return float(psutil.Process(self._pid(name)).memory_info().rss / 2**20)
+        """What the process occupies now; 0 where it has ended."""
+        try:
+            return float(psutil.Process(self._pid(name)).memory_info().rss / 2**20)
+        except psutil.NoSuchProcess:
+            return 0.0
 
     def files(self, name: str) -> int:
-        """Open files and connections of the process."""
-        return int(psutil.Process(self._pid(name)).num_fds())
+        """Open files and connections of the process; 0 where it has ended."""
+        try:
+            return int(psutil.Process(self._pid(name)).num_fds())
+        except psutil.NoSuchProcess:
+            return 0
 
     def cpu_s(self, name: str) -> float:
         """Processor time that it has taken so far."""

@@ -27,6 +27,10 @@ def queued(rng: Random) -> Queued:
     as_json = rng.random() < 0.6
     body, content_type = _body(rng, _fields(rng), as_json)
     body = body[:MAX_BODY_BYTES]
+    if any(
+        strange.commands(read.prompt, ((m.role, m.content) for m in read.messages)) for read in _read(body)
+    ):
+        body = b""
     block = _block(rng, content_type)
     return Queued(subject=_subject(rng), body=body, block=block, ids=_ids(body, block))
 
@@ -35,12 +39,19 @@ def _ids(body: bytes, block: bytes | None) -> tuple[str, ...]:
     """Every id that a reader could find in the message, whether it is a good one or not."""
     found = [value.strip() for value in re.findall(rb"(?i)nats-msg-id:([^\r\n]*)", block or b"")]
     ids = [value.decode("utf-8", "replace") for value in found]
+    ids += [read.id for read in _read(body)]
+    return tuple(sorted({value for value in ids if value}))
+
+
+def _read(body: bytes) -> list[QueuedRequest]:
+    """The request that the body is as protobuf, and as JSON, where it is."""
+    found = []
     for read in (QueuedRequest.FromString, _from_json):
         try:
-            ids.append(read(body).id)
+            found.append(read(body))
         except (DecodeError, json_format.ParseError, UnicodeDecodeError, RecursionError):
             continue
-    return tuple(sorted({value for value in ids if value}))
+    return found
 
 
 def _from_json(body: bytes) -> QueuedRequest:
@@ -102,7 +113,7 @@ def _strange_field(rng: Random) -> tuple[str, Any]:
         return pick(rng, strange.TEXTS)
 
     def message() -> Any:
-        role = rng.choice(("", "user", "r" * 65, "日本", SECRET, "system", "\x00"))
+        role = rng.choice(("", "user", "r" * 65, "日本", SECRET, "system", "\x03"))
         return rng.choice(({"role": role, "content": text()}, {}, None, SECRET, [], {"role": 1}))
 
     makers: dict[str, Any] = {

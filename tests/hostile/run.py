@@ -83,6 +83,9 @@ async def _throw_all(
             await sender.throw(number)
             if count == int(MEASURE_FROM * len(numbers)):
                 sizes.append({name: mesh.memory_mib(name) for name in names})
+            if mesh.ended():
+                say(f"a process has ended by item {number}: {mesh.ended()}")
+                break
             if count % GOOD_EVERY == GOOD_EVERY - 1:
                 await good.ask(count // GOOD_EVERY)
                 say(f"{count + 1} of {len(numbers)} in {time.monotonic() - began_s:.0f} s")
@@ -97,7 +100,9 @@ async def _throw_all(
         accounts=accounts,
         good=good.answered,
         wall_s=time.monotonic() - began_s,
-        memory_mib={name: (sizes[0][name], sizes[1][name], sizes[-1][name]) for name in names},
+        memory_mib={
+            name: (sizes[0][name], sizes[min(1, len(sizes) - 1)][name], sizes[-1][name]) for name in names
+        },
     )
     findings.faults = [
         *happened.faults,
