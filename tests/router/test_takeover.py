@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -95,6 +96,22 @@ async def test_a_killed_routers_request_goes_on_at_another(mesh: Mesh, sampling:
     assert outcome.usage.resumptions == 1
     stored = await mesh.result(request)
     assert (stored.text, stored.text_lengths) == ("abcdef", (1,) * 6)
+
+
+async def test_what_an_earlier_router_made_is_kept_by_a_deadline(mesh: Mesh) -> None:
+    """It passed while nobody had the request: the outcome holds what was made."""
+    first, second = await mesh.start_router("r-1"), await mesh.start_router("r-2")
+    request = a_request(gateway="gw-1", deadline_s=time.time() + 1.0)
+    async with gateway(first.address) as client, client.join(second.address):
+        async with living(first.address, mesh, "w-1") as hands:
+            await mesh.publish(request)
+            batch = await hands.batch()
+            await hands.make(batch.entries[0], "abc")
+            await client.until_text(request.id, "abc")
+            await first.kill()
+        async with living(second.address, mesh, "w-2"):
+            outcome = await mesh.result(request)
+    assert (outcome.kind, outcome.text, outcome.usage.output_tokens) == (OutcomeKind.EXPIRED, "abc", 3)
 
 
 @pytest.mark.parametrize("ends", [False, True])

@@ -11,7 +11,6 @@ from typing import Any, assert_never
 import structlog
 
 from headrace.contract.deliver import HeldStream
-from headrace.contract.values import Outcome
 from headrace.contract.work import BatchEntry, StartBatch
 from headrace.router.clock import Clock
 from headrace.router.core import commands as cmd
@@ -175,16 +174,8 @@ class Conductor:
 
     def _settle(self, command: cmd.Settle) -> None:
         record = self._ledger[command.request_id]
-        outcome = Outcome(
-            request_id=record.id,
-            kind=command.kind,
-            model=record.request.model,
-            usage=record.usage(time.time()),
-            finish_reason=command.finish_reason,
-            failure=command.failure,
-            text="".join(record.text),
-            token_ids=tuple(record.tokens),
-            text_lengths=tuple(record.text_lengths),
+        outcome = record.outcome(
+            command.kind, time.time(), finish_reason=command.finish_reason, failure=command.failure
         )
         settle = partial(self._outcomes.settle, record, outcome, dead=command.dead)
         self._spawn(self._finish(record, settle), f"settle {record.id}")

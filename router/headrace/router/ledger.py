@@ -15,7 +15,16 @@ from headrace.contract.claims import HandOver
 from headrace.contract.fingerprint import fingerprint, is_fingerprint
 from headrace.contract.requests import Request
 from headrace.contract.subjects import HEADER_FINGERPRINT
-from headrace.contract.values import NO_TRACE, Outcome, TokenChunk, TraceContext, Usage
+from headrace.contract.values import (
+    NO_TRACE,
+    Failure,
+    FinishReason,
+    Outcome,
+    OutcomeKind,
+    TokenChunk,
+    TraceContext,
+    Usage,
+)
 
 
 class Hold(enum.Enum):
@@ -197,6 +206,27 @@ class Record:
             total_s=max(0.0, now_s - self.accepted_s),
             attempts=self.attempts,
             resumptions=self.resumptions,
+        )
+
+    def outcome(
+        self,
+        kind: OutcomeKind,
+        now_s: float,
+        *,
+        finish_reason: FinishReason | None = None,
+        failure: Failure | None = None,
+    ) -> Outcome:
+        """How it ended at the Unix time `now_s`, with all that was made."""
+        return Outcome(
+            request_id=self.id,
+            kind=kind,
+            model=self.request.model,
+            usage=self.usage(now_s),
+            finish_reason=finish_reason,
+            failure=failure,
+            text="".join(self.text),
+            token_ids=tuple(self.tokens),
+            text_lengths=tuple(self.text_lengths),
         )
 
 

@@ -272,7 +272,7 @@ def _letter(
 
 
 def refusal(record: Record, error: HeadraceError) -> Outcome:
-    """The outcome of a request that is ended by an error before any compute here. What a former router made stays."""
+    """The outcome of a request that is ended by an error before any compute here; what was made elsewhere is kept."""
     match error:
         case DeadlinePassed():
             kind = OutcomeKind.EXPIRED
@@ -281,16 +281,8 @@ def refusal(record: Record, error: HeadraceError) -> Outcome:
         case _:
             kind = OutcomeKind.REJECTED
     field = error.field if isinstance(error, InvalidRequest | DuplicateRequest) else ""
-    return Outcome(
-        request_id=record.id,
-        kind=kind,
-        model=record.request.model,
-        usage=record.usage(time.time()),
-        failure=Failure(code=error.code, message=str(error), field=field),
-        text="".join(record.text),
-        token_ids=tuple(record.tokens),
-        text_lengths=tuple(record.text_lengths),
-    )
+    failure = Failure(code=error.code, message=str(error), field=field)
+    return record.outcome(kind, time.time(), failure=failure)
 
 
 async def _quietly(publish: Awaitable[None]) -> None:
