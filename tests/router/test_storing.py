@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import nats.errors
 import pytest
 from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 
-from headrace.contract.subjects import RESULTS_STREAM, result_subject
+from headrace.contract.subjects import (
+    DEAD_STREAM,
+    REQUESTS_STREAM,
+    RESULTS_STREAM,
+    consumer_name,
+    result_subject,
+)
 from headrace.router.storing import Storing
 from headrace.runtime.nats_connection import connect
 from headrace.runtime.nats_layout import ensure_layout
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.nats_state import NatsHealth
 from headrace.runtime.settings import Settings
+from tests.router.conftest import Mesh
+from tests.router.peers import worker
 
 pytestmark = pytest.mark.integration
 
 MIB = 1024 * 1024
+QUEUE = "hr.v1.req.fake.normal.default"
 
 
 @dataclass
@@ -105,3 +115,28 @@ async def test_a_missing_stream_is_missed(settings: Settings) -> None:
         await ensure_layout(here.js._nc, settings)
         assert await asyncio.wait_for(waiting, 5)
         assert here.health.sound
+
+
+async def test_a_message_that_waits_for_its_burial_waits_once(mesh: Mesh) -> None:
+    """However often the broker delivers it again meanwhile, and its queue goes on; then it is one dead letter."""
+    router = await mesh.start_router("r-1")
+    js = mesh.nats.jetstream()
+    await js.delete_stream(DEAD_STREAM)
+    await js.add_stream(name="THEIRS", subjects=["hr.v1.dead.*"])  # so that it cannot be declared anew
+    async with worker(router.address, mesh.model, heartbeat_s=0.2):
+        await mesh.publish_json(QUEUE, {"max_tokens": "many"})
+        delivered = 0
+        async with asyncio.timeout(30):
+            while delivered < 3:
+                with suppress(NotFoundError):  # it is being made
+                    info = await js.consumer_info(REQUESTS_STREAM, consumer_name(QUEUE))
+                    delivered = 0 if info.delivered is None else info.delivered.consumer_seq
+        waiting = [task for task in asyncio.all_tasks() if task.get_name() == "intake"]
+        assert len(waiting) == 1
+        await js.delete_stream("THEIRS")
+        await asyncio.wait(waiting, timeout=20)
+    assert (await js.stream_info(DEAD_STREAM)).state.messages == 1
+    left = 1
+    async with asyncio.timeout(20):
+        while left:
+            left = (await js.stream_info(REQUESTS_STREAM)).state.messages

@@ -104,6 +104,8 @@ class Outcomes:
         self._delivery = delivery
         self._references = references
         self._spans = spans
+        self._buried: dict[int, Msg] = {}
+        """By place in the stream: messages whose dead letter is being stored, as they were delivered last."""
         self._storing = Storing(self._js, health=health, missed=missed, max_wait_s=max_wait_s)
 
     async def settle(self, record: Record, outcome: Outcome, *, dead: bool = False) -> None:
@@ -167,12 +169,22 @@ class Outcomes:
         log.info("request.id_used_before", request_id=record.id, queue=record.message.subject)
 
     async def bury(self, message: Msg, error: HeadraceError) -> None:
-        """Keeps a message that nobody can answer as a dead letter, and takes it off its queue."""
-        failure = Failure(code=error.code, message=str(error))
+        """Keeps a message that nobody can answer as a dead letter, and takes it off its queue. Delivered again while
+        it waits to be kept, it waits no second time: its newest delivery is the one to acknowledge.
+        """
         about = message.metadata
-        letter = _letter(message, failure, about.num_delivered, extract(message.headers))
-        await self._store_dead(letter, about.sequence.stream)
-        await _quietly(message.ack())
+        number = about.sequence.stream
+        waits = number in self._buried
+        self._buried[number] = message
+        if waits:
+            return
+        try:
+            failure = Failure(code=error.code, message=str(error))
+            letter = _letter(message, failure, about.num_delivered, extract(message.headers))
+            await self._store_dead(letter, number)
+            await _quietly(self._buried[number].ack())
+        finally:
+            del self._buried[number]
 
     async def bury_stray(self, stray: Stray, error: HeadraceError) -> None:
         """Keeps a message as a dead letter that no consumer delivers. Taking it off the stream is the caller's."""
