@@ -15,7 +15,7 @@ import pytest
 
 from headrace.client.client import HeadraceClient
 from headrace.contract.deliver import Delivery
-from headrace.contract.errors import DeadlinePassed, EngineFailed, InvalidRequest, Unavailable
+from headrace.contract.errors import DeadlinePassed, EngineFailed, InvalidRequest, OutputLost
 from headrace.contract.ids import new_request_id
 from headrace.contract.inference_wire import encode_generate
 from headrace.contract.requests import ChatMessage, Request
@@ -185,7 +185,7 @@ async def test_lost_tokens_that_nothing_can_fill_in_end_the_stream_clearly(
         router.say(Delivery(request_id=taken.id, finished=completed(taken.id, "The end")))
 
     acting = asyncio.create_task(lossy())
-    with pytest.raises(Unavailable, match="index 4 on were lost"):
+    with pytest.raises(OutputLost, match="index 4 on were lost"):
         await client.complete(model="tiny", prompt="p")
     await acting
 

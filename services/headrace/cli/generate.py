@@ -30,8 +30,9 @@ from headrace.cli.options import AddressOption, TenantOption
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace.client.client import Event, HeadraceClient
+    from headrace.client.client import HeadraceClient
     from headrace.client.request import Ask
+    from headrace.client.unbroken import Event
 
 
 def generate(
