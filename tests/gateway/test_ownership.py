@@ -32,6 +32,8 @@ async def test_a_recall_is_answered_with_what_the_client_has(
         assert held.output == chunk(0, "ab")
         await router.finish(taken, "ab")
         assert isinstance(await anext(events), Outcome)
+    async with asyncio.timeout(LIMIT_S):
+        assert await router.left.get() == taken.id
     assert await router.asked(taken.id) is None
     assert await router.asked(new_request_id()) is None
 

@@ -64,8 +64,9 @@ class Unbroken:
         self.adrift = False
         """Whether the call that published the request has broken."""
         self._failures = 0
-        """In a row, without a word of the request in between."""
+        """In a row, without anything new in between."""
         self._failing_since_s = 0.0
+        self._called_s = 0.0
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Accepted, once; places and tokens; the outcome last. Raises an error of the tree."""
@@ -93,6 +94,7 @@ class Unbroken:
         left_s = None if self._deadline_s is None else self._deadline_s - time.monotonic()
         if left_s is not None and left_s <= 0 and self.adrift:
             raise DeadlinePassed(-left_s)
+        self._called_s = time.monotonic()
         if not self.accepted:
             return self._begin(stub, left_s)
         wanted = Attachment(
@@ -105,20 +107,20 @@ class Unbroken:
 
     def _next(self, event: Event | None) -> Event | None:
         """What of an event is new to the reader."""
-        if event is None:
-            return None
-        self._failures = 0
         match event:
+            case None:
+                return None
+            case Accepted() if self.accepted:
+                return None
             case Accepted():
-                again, self.accepted, self.request_id = self.accepted, True, event.request_id
-                return None if again else event
+                self.accepted, self.request_id = True, event.request_id
             case TokenChunk():
-                new = event.since(self.next_index)
-                if new is not None:
-                    self.next_index = new.next_index
-                return new
+                if (event := event.since(self.next_index)) is None:
+                    return None
+                self.next_index = event.next_index
             case Outcome():
                 self.ended = True
+        self._failures = 0
         return event
 
     async def _pause(self, problem: HeadraceError) -> None:
@@ -129,6 +131,8 @@ class Unbroken:
         now_s = time.monotonic()
         if isinstance(problem, NotFound):
             return  # it waits in its queue, as it would have at the first gateway
+        if now_s - self._called_s > GIVE_UP_S:
+            self._failures = 0  # it was good for a while
         self._failures += 1
         if self._failures == 1:
             self._failing_since_s = now_s
