@@ -36,7 +36,11 @@ from headrace.contract.values import (
 )
 from headrace.runtime.grpc_server import GrpcServer
 from headrace.runtime.telemetry import telemetry_off
-from headrace.v1.inference_pb2_grpc import InferenceServiceServicer, add_InferenceServiceServicer_to_server
+from headrace.v1.inference_pb2_grpc import (
+    InferenceServiceServicer,
+    InferenceServiceStub,
+    add_InferenceServiceServicer_to_server,
+)
 from tests.integration.ports import free_port
 
 TEXT = "The quick brown fox jumps over the lazy dog"
@@ -331,7 +335,7 @@ async def test_leaving_a_stream_that_was_gone_on_with_ends_its_request(serve: Se
     two.hangs = True
     async with HeadraceClient(f"{one.address},{two.address}") as client:
         for keep in (True, False):
-            client._gateways = Gateways(f"{one.address},{two.address}")
+            client._gateways = Gateways(f"{one.address},{two.address}", InferenceServiceStub)
             async with aclosing(client.generate(model="tiny", prompt="p", keep=keep)) as events:
                 async for event in events:
                     if isinstance(event, TokenChunk) and event.next_index == 8:
@@ -364,7 +368,7 @@ async def test_attach_goes_on_as_well(serve: Serve, mesh: Mesh) -> None:
         events = [event async for event in client.attach(request_id, 4)]
         check_whole(events, 4)
         assert mesh.attached_from == [4, 10]
-        client._gateways = Gateways(f"{one.address},{two.address}")
+        client._gateways = Gateways(f"{one.address},{two.address}", InferenceServiceStub)
         async with aclosing(client.attach(request_id)) as left:
             for _ in range(15):
                 await anext(left)

@@ -17,22 +17,20 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-import grpc.aio
-
-from headrace.client.failures import error_of_call, error_of_failure
-from headrace.client.gateways import Gateway, Gateways
+from headrace.client.failures import error_of_failure
+from headrace.client.gateways import Gateways
 from headrace.client.request import Ask, request_of
 from headrace.client.unbroken import LONGEST_WAIT_S, Event, Unbroken
 from headrace.contract import client_wire as wire
 from headrace.contract.deliver import Model
-from headrace.contract.errors import HeadraceError, NotFound, Unavailable
+from headrace.contract.errors import HeadraceError, NotFound
 from headrace.contract.ids import new_request_id
 from headrace.contract.inference_wire import DEFAULT_TENANT, Attachment, encode_attach, encode_generate
 from headrace.contract.requests import Request
 from headrace.contract.values import Accepted, Outcome, OutcomeKind, TokenChunk
-from headrace.runtime.grpc_status import problem_of
 from headrace.runtime.grpc_tracing import call_metadata
 from headrace.runtime.keepalive import KEEPALIVE, Keepalive
+from headrace.v1.inference_pb2_grpc import InferenceServiceStub
 
 ANSWER_S = 10.0
 """How long a gateway may take to answer a call that it answers at once; a request's own time is another matter."""
@@ -52,7 +50,7 @@ class HeadraceClient:
         error is raised. Raises InvalidRequest.
         """
         self.address = address
-        self._gateways = Gateways(address, keepalive)
+        self._gateways = Gateways(address, InferenceServiceStub, keepalive)
         self._reattach = reattach
         self._is_open = False
 
@@ -189,19 +187,7 @@ class HeadraceClient:
         )
 
     async def _ask(self, method: str, message: Any, timeout_s: float) -> Any:
-        """The answer of the first gateway that gives one. All that is asked here can be asked twice."""
-        gateways = self._open()
-        for left in reversed(range(len(gateways))):
-            gateway = gateways.current
-            call = getattr(gateway.stub, method)
-            try:
-                return await call(message, timeout=timeout_s, metadata=call_metadata())
-            except grpc.aio.AioRpcError as error:
-                problem = _problem(error, gateway, timeout_s)
-                if not isinstance(problem, Unavailable) or not left:
-                    raise problem from error
-            gateways.failed(gateway)
-        raise AssertionError("there is at least one gateway")
+        return await self._open().ask(method, message, timeout_s, call_metadata())
 
     async def _cancel_quietly(self, request_id: str, tenant: str) -> None:
         with contextlib.suppress(HeadraceError):
@@ -211,12 +197,6 @@ class HeadraceClient:
         if not self._is_open:
             raise RuntimeError("the client is closed: use it inside `async with`")
         return self._gateways
-
-
-def _problem(error: grpc.aio.AioRpcError, gateway: Gateway, timeout_s: float) -> HeadraceError:
-    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not problem_of(error).code:
-        return Unavailable("gateway", f"{gateway.address} did not answer within {timeout_s:g} s")
-    return error_of_call(error)
 
 
 def _checked(event: Event) -> Event:
