@@ -25,6 +25,7 @@ from headrace.contract.subjects import (
     parse_queue,
     token_subject,
 )
+from headrace.contract.values import QueuePosition
 from headrace.router.clock import Clock
 from headrace.router.core.events import RequestArrived, RequestRefused, RequestTaken
 from headrace.router.delivery import Delivery
@@ -61,7 +62,9 @@ class Intake:
         recall_wait_s: float,
         max_deliveries: int,
         tell: Callable[[RequestArrived | RequestRefused | RequestTaken], None],
+        place: Callable[[Record], QueuePosition],
     ) -> None:
+        """`place` says where a request that is held here stands in its queue."""
         self._models = models
         self._limits = limits
         self._ledger = ledger
@@ -76,6 +79,7 @@ class Intake:
         self._recall_wait_s = recall_wait_s
         self._max_deliveries = max_deliveries
         self._tell = tell
+        self._place = place
 
     async def take(self, message: Msg) -> None:
         """The whole way of one message into the core, or to its refusal. Never raises for what the message holds."""
@@ -241,6 +245,7 @@ class Intake:
         record.followers |= self._gateways.holders(record)
         if record.message.metadata.num_delivered <= 1:
             self._gateways.begin(record)
+        self._gateways.greet(record, self._place(record))
         self._gateways.bring_in_step(record)
         self._tell(
             RequestArrived(

@@ -119,7 +119,7 @@ def _assemble(
     oversize = Oversize(payloads, result_max_age_s=settings.queues.result_max_age_s)
     results = Results(nc, js, oversize=oversize, timeout_s=own.publish_timeout_s, missed=keeper.missed)
     recovery = Recovery(results, backoff=Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s))
-    cancels = Cancels(nc, results, streams, answer_wait_s=own.cancel_wait_s)
+    cancels = Cancels(nc, results, streams, gateway_id=gateway_id, answer_wait_s=own.cancel_wait_s)
     routers = Routers(
         nc,
         js,
