@@ -87,8 +87,8 @@ class GatewayLink:
             self.in_step.add(request_id)
 
     def greet(self, record: Record, place: QueuePosition) -> None:
-        """Lets a gateway that told of a request, and has nothing of it, know that it is here: tells it the request's place
-        in the queue, unless there is more to send.
+        """Lets a gateway that told of a request, and has nothing of it, know that it is here: it is told the place in
+        the queue, unless there is more to send.
         """
         had = self.held.get(record.id)
         if had is not None and had.tenant == record.tenant and not had.token_ids:
