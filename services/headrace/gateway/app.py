@@ -23,6 +23,7 @@ from headrace.gateway.departures import Departures
 from headrace.gateway.following import Following
 from headrace.gateway.generate import Generation
 from headrace.gateway.guard import Guard
+from headrace.gateway.hearing import Hearing
 from headrace.gateway.link import Redial
 from headrace.gateway.members import Members
 from headrace.gateway.membership import Membership
@@ -94,6 +95,7 @@ class Parts:
     keeper: LayoutKeeper
     streams: Streams
     recovery: Recovery
+    hearing: Hearing
     routers: Routers
     cancels: Cancels
     server: GrpcServer
@@ -181,6 +183,7 @@ def _assemble(
         keeper=keeper,
         streams=streams,
         recovery=recovery,
+        hearing=Hearing(nc, results, streams),
         routers=routers,
         cancels=cancels,
         server=server,
@@ -257,6 +260,7 @@ async def _serve(
         background = [
             tasks.create_task(parts.routers.run(), name="routers"),
             tasks.create_task(parts.recovery.run(), name="recovery"),
+            tasks.create_task(parts.hearing.run(), name="hearing"),
             tasks.create_task(parts.keeper.run(), name="layout"),
             tasks.create_task(_end_with_nats(parts.readiness), name="nats"),
         ]

@@ -21,6 +21,9 @@ from headrace.gateway.streams import Streams
 
 log = structlog.get_logger(__name__)
 
+ASK_AGAIN_S = 1.0
+"""How long a client that hung up before its request was accepted gets to ask for it at another gateway."""
+
 CANCELLED = "CANCELLED"
 """The code of an outcome that a cancellation made."""
 
@@ -42,7 +45,7 @@ class Cancels:
         self._results = results
         self._streams = streams
         self._answer_wait_s = answer_wait_s
-        # At most one task per request that is given up, each for about three answer waits.
+        # At most one task per request that is given up, each for some answer waits.
         self._tasks = asyncio.TaskGroup()
 
     async def cancel(self, tenant: str, request_id: str, fingerprint: str = "") -> OutcomeKind:
@@ -84,8 +87,11 @@ class Cancels:
                 receipt = await publishing
             except HeadraceError:
                 return  # it is another's, or the broker does not have it, or nobody knows
-            if receipt.again or audience.streams:
-                return  # it is an earlier call's, or another client here waits for it
+            if receipt.again:
+                return  # it is an earlier call's
+            await asyncio.sleep(ASK_AGAIN_S)
+            if self._streams.find(audience.tenant, audience.request_id) is not None:
+                return  # it is waited for here
             self.give_up(audience.tenant, audience.request_id, audience.fingerprint, expired=expired)
 
         self._tasks.create_task(end(), name=f"give up {audience.request_id} when it is published")
