@@ -32,6 +32,8 @@ from headrace.contract.requests import Request
 from headrace.contract.subjects import (
     CANCEL_WILDCARD,
     CONTENT_TYPE_PROTOBUF,
+    FOLLOWED,
+    HEADER_CANCEL_FOR,
     HEADER_CANCEL_KIND,
     HEADER_CONTENT_TYPE,
     HEADER_FINGERPRINT,
@@ -117,7 +119,8 @@ class ActingRouter(RouterServiceServicer):
 
     `joins` holds what gateways said, and `left` the ids that nobody waits for there any more; `cancels` what was to be
     cancelled as (request id, kind). A cancellation of an id in `holds` gets its outcome stored and is answered; others
-    are only noted. It sends everything to every gateway that is joined.
+    are only noted. One in `followed` has clients of another gateway: where the last client of one has left, that is the
+    answer. It sends everything to every gateway that is joined.
     """
 
     def __init__(self, nc: Client, router_id: str = "r-1", *loads: ModelLoad, port: int = 0) -> None:
@@ -126,6 +129,7 @@ class ActingRouter(RouterServiceServicer):
         self.left: asyncio.Queue[str] = asyncio.Queue()
         self.cancels: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self.holds: dict[str, Taken] = {}
+        self.followed: set[str] = set()
         self.loads = loads or (load(),)
         self._nc = nc
         self._js = nc.jetstream()
@@ -212,8 +216,13 @@ class ActingRouter(RouterServiceServicer):
 
     async def _on_cancel(self, message: Msg) -> None:
         tenant, request_id = parse_cancel(message.subject)
-        kind = (message.headers or {}).get(HEADER_CANCEL_KIND, "cancelled")
+        headers = message.headers or {}
+        kind = headers.get(HEADER_CANCEL_KIND, "cancelled")
         self.cancels.put_nowait((request_id, kind))
+        if request_id in self.followed and HEADER_CANCEL_FOR in headers:
+            if message.reply:
+                await message.respond(FOLLOWED.encode())
+            return
         taken = self.holds.pop(request_id, None)
         if taken is not None and taken.request.tenant == tenant:
             outcome = Outcome(
