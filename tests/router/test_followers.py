@@ -1,15 +1,32 @@
-"""Clients of several gateways follow one request: what the router tells them, and when it is ended for lack of them."""
+"""Clients of several gateways follow one request: what the router tells them, and when it is ended for lack of them.
+
+And ids that come again when the broker has forgotten them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 
 import pytest
 from nats.errors import TimeoutError as NatsTimeout
 
 from headrace.contract.deliver import Delivery, HeldStream
+from headrace.contract.ids import derived_request_id
+from headrace.contract.queue_wire import encode_request
 from headrace.contract.requests import Request
-from headrace.contract.subjects import FOLLOWED, HEADER_CANCEL_FOR, HEADER_CANCEL_KIND, cancel_subject
+from headrace.contract.subjects import (
+    CLAIM_WILDCARD,
+    CONTENT_TYPE_PROTOBUF,
+    FOLLOWED,
+    HEADER_CANCEL_FOR,
+    HEADER_CANCEL_KIND,
+    HEADER_CONTENT_TYPE,
+    Queue,
+    cancel_subject,
+    parse_claim,
+)
 from headrace.contract.values import OutcomeKind, QueuePosition
 from tests.router.conftest import Mesh, a_request
 from tests.router.peers import ScriptedGateway, gateway, worker
@@ -122,3 +139,61 @@ async def test_a_request_that_no_router_holds_is_remembered_by_none(mesh: Mesh) 
                 async with asyncio.timeout(10):
                     assert (await mesh.result(request)).kind is OutcomeKind.COMPLETED
         await client.outcome(followed.id)
+
+
+def old_id() -> str:
+    """Made an hour ago."""
+    return derived_request_id("test", time.monotonic_ns(), round((time.time() - 3600) * 1000))
+
+
+async def publish_again(mesh: Mesh, request: Request) -> None:
+    """Puts a request into its queue as if the broker had forgotten its id."""
+    queue = Queue(model=request.model, priority=request.priority, tenant=request.tenant)
+    headers = {HEADER_CONTENT_TYPE: CONTENT_TYPE_PROTOBUF}
+    await mesh.nats.jetstream().publish(queue.subject, encode_request(request), headers=headers)
+
+
+async def test_a_request_that_has_an_outcome_is_not_computed_again_however_late_it_comes(mesh: Mesh) -> None:
+    """A gateway has looked, but the outcome may have come since; another request under the id is refused."""
+    router = await mesh.start_router("r-1")
+    request = a_request(id=old_id(), gateway="gw-1")
+    async with gateway(router.address) as client, worker(router.address, mesh.model) as hands:
+        await mesh.publish(request)
+        batch = await hands.batch()
+        await hands.make(batch.entries[0], "ab")
+        await hands.finish(batch)
+        await client.outcome(request.id)
+        async with gateway(router.address, "gw-2") as other:
+            await publish_again(mesh, replace(request, gateway="gw-2"))
+            outcome = await other.outcome(request.id)
+            assert (outcome.kind, outcome.usage.attempts) == (OutcomeKind.COMPLETED, 1)
+        later = a_request()
+        await mesh.publish(later)
+        assert (await hands.batch()).entries[0].request_id == later.id
+
+
+async def test_a_request_that_another_router_runs_is_not_computed_beside_it(mesh: Mesh) -> None:
+    """Its second message waits for the outcome of the first."""
+    first = await mesh.start_router("r-1")
+    second = await mesh.start_router("r-2")
+    request = a_request(id=old_id(), gateway="gw-1")
+    async with (
+        gateway(first.address) as client,
+        gateway(second.address, "gw-2") as other,
+        worker(first.address, mesh.model, heartbeat_s=0.3) as hands,
+    ):
+        await mesh.publish(request)
+        batch = await hands.batch()
+        claims = await mesh.nats.subscribe(CLAIM_WILDCARD)
+        first.shutdown.request("so that it takes no more, and ends what it has")
+        await asyncio.sleep(0.1)  # a drain begins without a word
+        async with worker(second.address, mesh.model, worker_id="w-2", heartbeat_s=0.3) as idle:
+            await publish_again(mesh, replace(request, gateway="gw-2"))
+            assert parse_claim((await claims.next_msg(timeout=10)).subject) == (request.tenant, request.id)
+            await hands.make(batch.entries[0], "ab")
+            await hands.finish(batch)
+            assert (await client.outcome(request.id)).usage.attempts == 1
+            assert (await other.outcome(request.id)).usage.attempts == 1
+            later = a_request()
+            await mesh.publish(later)
+            assert (await idle.batch()).entries[0].request_id == later.id, "it was given nothing before"

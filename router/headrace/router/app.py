@@ -177,6 +177,7 @@ class Router:
             threads=threads,
             recall_wait_s=own.recall_wait_s,
             max_deliveries=own.max_deliveries,
+            duplicate_window_s=settings.queues.duplicate_window_s,
             tell=tell,
             place=self._conductor.place,
         )

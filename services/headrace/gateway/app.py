@@ -239,6 +239,7 @@ def _service(
             reading=reading,
             cancels=cancels,
             expiry_grace_s=own.cancel_wait_s,
+            duplicate_window_s=settings.queues.duplicate_window_s,
         ),
         attaching=Attaching(
             streams=streams, following=following, reading=reading, draining=lambda: readiness.draining

@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace.contract.errors import DeadlinePassed
 from headrace.contract.fingerprint import fingerprint
+from headrace.contract.ids import may_be_used_again
 from headrace.contract.inference_wire import accepted_response, generate_response
 from headrace.contract.requests import Request
 from headrace.contract.values import OutcomeKind
@@ -48,8 +49,11 @@ class Generation:
         reading: Reading,
         cancels: Cancels,
         expiry_grace_s: float,
+        duplicate_window_s: float,
     ) -> None:
-        """`expiry_grace_s` is how long after a deadline the router's word of it is waited for."""
+        """`expiry_grace_s` is how long after a deadline the router's word of it is waited for, `duplicate_window_s` how
+        far back the broker knows ids.
+        """
         self._gateway_id = gateway_id
         self._admission = admission
         self._streams = streams
@@ -59,6 +63,7 @@ class Generation:
         self._reading = reading
         self._cancels = cancels
         self._expiry_grace_s = expiry_grace_s
+        self._duplicate_window_s = duplicate_window_s
 
     async def stream(self, message: Any, remaining_s: float | None) -> AsyncGenerator[Any, None]:
         """The responses to a GenerateRequest: accepted, then places and tokens, then finished.
@@ -105,10 +110,11 @@ class Generation:
         """Brings the stream what an earlier call's request has made, and makes."""
         if receipt.outcome is not None:
             stream.audience.end(receipt.outcome)
-        if not receipt.again or receipt.outcome is not None:
             yield
-            return
-        async with self._following.follow(stream):
+        elif receipt.again or may_be_used_again(stream.request_id, time.time(), self._duplicate_window_s):
+            async with self._following.follow(stream):
+                yield
+        else:
             yield
 
     @contextmanager
