@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import subprocess
 
 import nats
 import pytest
@@ -97,3 +98,73 @@ async def test_an_answer_that_is_gone_is_no_empty_answer(mesh: Running) -> None:
     done = await asyncio.to_thread(run, "result", "--address", mesh.gateway, outcome.request_id)
     assert done.returncode == 1
     assert "text and tokens cannot be read" in done.stderr
+
+
+def texts(done: subprocess.CompletedProcess[str]) -> str:
+    """What the events of a --json output say together."""
+    return "".join(json.loads(line).get("text", "") for line in done.stdout.splitlines())
+
+
+def test_attach_streams_what_was_submitted(mesh: Running) -> None:
+    """From its beginning or from a token on; `submit` says how, beside the id that a script reads."""
+    at = ("--address", mesh.gateway)
+    submitted = run("submit", *at, "--max-tokens", "30", "hello")
+    request_id = submitted.stdout.strip()
+    assert f"headrace attach {request_id}" in submitted.stderr
+    whole = run("attach", *at, "--json", request_id)
+    events = [json.loads(line) for line in whole.stdout.splitlines()]
+    assert (events[0]["event"], events[-1]["event"], events[-1]["outcome"]) == (
+        "accepted",
+        "finished",
+        "completed",
+    )
+    assert run("attach", *at, request_id).stdout == texts(whole) + "\n"
+    rest = run("attach", *at, "--json", "--from", "12", request_id)
+    assert json.loads(rest.stdout.splitlines()[1])["first_index"] == 12
+    assert texts(whole).endswith(texts(rest))
+    beyond = run("attach", *at, "--from", "31", request_id)
+    assert (beyond.returncode, "30 tokens" in beyond.stderr) == (2, True)
+
+
+def test_attach_to_what_nobody_knows_says_so(mesh: Running) -> None:
+    """Exit code 1, after the wait that was asked for."""
+    done = run("attach", "--address", mesh.gateway, "--wait", "0", "0198c5a2-0000-7000-8000-000000000000")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "0198c5a2-0000-7000-8000-000000000000" in done.stderr
+
+
+def test_a_kept_request_outlives_ctrl_c(mesh: Running) -> None:
+    """It says the way back, which goes on where it was."""
+    at = ("--address", mesh.gateway)
+    with Running("generate", *at, "--keep", "--json", "--max-tokens", "100", "hello") as stream:
+        stream.wait_for('"first_index": 3,')
+        assert stream.end(signal.SIGINT) == 130
+        way_back = re.search(r"`headrace (attach \S+ --from \d+)`", stream.output)
+        assert way_back, stream.output
+        came = "".join(json.loads(line).get("text", "") for line in stream.said if line.startswith("{"))
+    request_id = way_back[1].split()[1]
+    rest = run(*way_back[1].split(), *at, "--json")
+    whole = run("result", *at, "--wait", "20", "--json", request_id)
+    assert json.loads(whole.stdout)["outcome"] == "completed"
+    assert came + texts(rest) == json.loads(whole.stdout)["text"]
+
+
+def test_ctrl_c_ends_an_attached_view_and_nothing_else(mesh: Running) -> None:
+    """The request goes on to its end."""
+    at = ("--address", mesh.gateway)
+    request_id = run("submit", *at, "--max-tokens", "100", "hello").stdout.strip()
+    with Running("attach", *at, "--json", request_id) as stream:
+        stream.wait_for('"first_index"')
+        assert stream.end(signal.SIGINT) == 130
+        assert f"headrace attach {request_id}" in stream.output
+    done = run("result", *at, "--wait", "20", "--json", request_id)
+    assert json.loads(done.stdout)["outcome"] == "completed"
+
+
+def test_several_addresses_are_tried_in_turn(mesh: Running) -> None:
+    """A gateway that is not there is passed over."""
+    at = ("--address", f"127.0.0.1:{free_port()},{mesh.gateway}")
+    request_id = run("submit", *at, "--max-tokens", "3", "hello").stdout.strip()
+    assert run("attach", *at, request_id).returncode == 0
+    assert run("generate", *at, "--max-tokens", "3", "hello").returncode == 0
+    assert run("members", *at).returncode == 0

@@ -99,7 +99,7 @@ def acting() -> ActingGateway:
 
 
 @pytest.fixture
-async def client(acting: ActingGateway) -> AsyncIterator[HeadraceClient]:
+async def address(acting: ActingGateway) -> AsyncIterator[str]:
     def register(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(acting, server)
 
@@ -111,7 +111,13 @@ async def client(acting: ActingGateway) -> AsyncIterator[HeadraceClient]:
         tracer=telemetry_off().tracer,
         grace_s=0.0,
     )
-    async with server, HeadraceClient(server.address) as connected:
+    async with server:
+        yield server.address
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[HeadraceClient]:
+    async with HeadraceClient(address) as connected:
         yield connected
 
 
@@ -148,10 +154,11 @@ async def test_cancelling_the_caller_cancels_the_call(client: HeadraceClient, ac
         await acting.ended.wait()
 
 
-async def test_a_stream_without_an_end_is_an_error(client: HeadraceClient) -> None:
+async def test_a_stream_without_an_end_is_an_error(address: str) -> None:
     """A proxy that cuts the stream off is not taken for a finished generation."""
-    with pytest.raises(Unavailable, match="ended without an outcome"):
-        await client.complete(model="tiny", prompt="cut")
+    async with HeadraceClient(address, reattach=False) as client:
+        with pytest.raises(Unavailable, match="ended without an outcome"):
+            await client.complete(model="tiny", prompt="cut")
 
 
 async def test_result_asks_again_while_there_is_time(client: HeadraceClient, acting: ActingGateway) -> None:

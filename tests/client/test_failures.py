@@ -30,6 +30,7 @@ ERRORS = [
     errors.UnknownMember("w-1", []),
     errors.NotAuthenticated("who are you"),
     errors.NotPermitted("not from there: no"),
+    errors.OutputLost("0198c5a2-0000-7000-8000-000000000000", 12),
     errors.Unavailable("NATS", "down: again"),
     errors.EngineFailed("out of memory"),
     errors.TooManyAttempts(5, "the worker was lost"),

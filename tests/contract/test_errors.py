@@ -18,6 +18,7 @@ from headrace.contract.errors import (
     NotAuthenticated,
     NotFound,
     NotPermitted,
+    OutputLost,
     Overloaded,
     StartError,
     TooManyAttempts,
@@ -74,7 +75,7 @@ def test_a_line_stands_below_its_parent() -> None:
         (
             DuplicateRequest("ID"),
             "DUPLICATE_REQUEST",
-            "request_id: ID is already in use; fetch its result or choose a new id",
+            "request_id: ID is already in use by another request; choose a new id",
         ),
         (Overloaded("the queue is full", 2.25), "OVERLOADED", "the queue is full; retry in 2.2 s"),
         (NotFound("result", "ID"), "NOT_FOUND", "no result 'ID'"),
@@ -86,6 +87,11 @@ def test_a_line_stands_below_its_parent() -> None:
         (UnknownMember("x", []), "UNKNOWN_MEMBER", "no member 'x'; there are: none"),
         (NotAuthenticated("no token"), "UNAUTHENTICATED", "no token"),
         (NotPermitted("from afar"), "PERMISSION_DENIED", "from afar"),
+        (
+            OutputLost("ID", 4),
+            "OUTPUT_LOST",
+            "the tokens of ID from index 4 on were lost; ask again with a new id",
+        ),
         (Unavailable("router", "does not answer"), "UNAVAILABLE", "router: does not answer"),
         (EngineFailed("out of memory"), "ENGINE_FAILED", "the engine failed: out of memory"),
         (TooManyAttempts(5, "no memory"), "TOO_MANY_ATTEMPTS", "given up after 5 attempts: no memory"),

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.contract.errors import InvalidRequest
-from headrace.contract.ids import check_request_id, derived_request_id, is_request_id, new_request_id
+from headrace.contract.ids import (
+    check_request_id,
+    derived_request_id,
+    is_request_id,
+    made_s,
+    may_be_used_again,
+    new_request_id,
+)
 
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 UUID7 = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
@@ -52,6 +59,26 @@ def test_anything_else_is_refused_without_being_quoted(text: str) -> None:
         check_request_id("request_id", text)
     assert refused.value.field == "request_id"
     assert len(text) < 2 or text not in str(refused.value)
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    """To the millisecond. Source of the values: the ULID specification and RFC 9562, appendix A.6."""
+    assert made_s("01ARZ3NDEKTSV4RRFFQ69G5FAV") == 1469922850.259
+    assert made_s("017f22e2-79b0-7cc3-98c4-dc0c0c07398f") == 1645557742.0
+
+
+@given(TIMES)
+def test_both_forms_tell_the_same_time(milliseconds: int) -> None:
+    """Whichever a client makes."""
+    assert made_s(derived_request_id("s", 1, milliseconds)) == milliseconds / 1000
+
+
+def test_an_id_may_be_used_again_when_the_broker_may_have_forgotten_it() -> None:
+    """Which is sooner than it has: clocks differ."""
+    made = made_s(UUID7)
+    assert not may_be_used_again(UUID7, made + 59, 120)
+    assert may_be_used_again(UUID7, made + 61, 120)
+    assert not may_be_used_again(UUID7, made - 3600, 120)
 
 
 def test_fresh_ids_are_valid_different_and_in_order_of_time() -> None:

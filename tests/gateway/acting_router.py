@@ -16,15 +16,27 @@ from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeout
 from opentelemetry.trace import NoOpTracer
 
-from headrace.contract.deliver import Delivery, DeliveryMessage, GatewayJoin, Model, ModelLoad
+from headrace.contract.deliver import (
+    Delivery,
+    DeliveryMessage,
+    GatewayJoin,
+    HeldStream,
+    Model,
+    ModelLoad,
+    Recall,
+)
 from headrace.contract.deliver_wire import decode_gateway_message, encode_delivery_message
+from headrace.contract.fingerprint import fingerprint
 from headrace.contract.queue_wire import decode_request, encode_result
 from headrace.contract.requests import Request
 from headrace.contract.subjects import (
     CANCEL_WILDCARD,
     CONTENT_TYPE_PROTOBUF,
+    FOLLOWED,
+    HEADER_CANCEL_FOR,
     HEADER_CANCEL_KIND,
     HEADER_CONTENT_TYPE,
+    HEADER_FINGERPRINT,
     HEADER_REQUEST_ID,
     MEMBERS_BUCKET,
     REQUESTS_STREAM,
@@ -63,7 +75,9 @@ def load(name: str = "tiny", **changes: Any) -> ModelLoad:
 
 def chunk(first: int, text: str) -> TokenChunk:
     """One token per character; its id is the character's code."""
-    return TokenChunk(first_index=first, token_ids=tuple(map(ord, text)), text=text)
+    return TokenChunk(
+        first_index=first, token_ids=tuple(map(ord, text)), text=text, text_lengths=(1,) * len(text)
+    )
 
 
 def completed(request_id: str, text: str, model: str = "tiny") -> Outcome:
@@ -76,6 +90,7 @@ def completed(request_id: str, text: str, model: str = "tiny") -> Outcome:
         finish_reason=FinishReason.END,
         text=text,
         token_ids=tuple(map(ord, text)),
+        text_lengths=(1,) * len(text),
     )
 
 
@@ -102,15 +117,19 @@ class Joined:
 class ActingRouter(RouterServiceServicer):
     """An async context manager: inside it, the router lives.
 
-    `joins` holds what gateways said, `cancels` what was to be cancelled as (request id, kind). A cancellation of an
-    id in `holds` gets its outcome stored and is answered; others are only noted.
+    `joins` holds what gateways said, and `left` the ids that nobody waits for there any more; `cancels` what was to be
+    cancelled as (request id, kind). A cancellation of an id in `holds` gets its outcome stored and is answered; others
+    are only noted. One in `followed` has clients of another gateway: where the last client of one has left, that is the
+    answer. It sends everything to every gateway that is joined.
     """
 
     def __init__(self, nc: Client, router_id: str = "r-1", *loads: ModelLoad, port: int = 0) -> None:
         self.id = router_id
         self.joins: asyncio.Queue[GatewayJoin] = asyncio.Queue()
+        self.left: asyncio.Queue[str] = asyncio.Queue()
         self.cancels: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self.holds: dict[str, Taken] = {}
+        self.followed: set[str] = set()
         self.loads = loads or (load(),)
         self._nc = nc
         self._js = nc.jetstream()
@@ -189,14 +208,21 @@ class ActingRouter(RouterServiceServicer):
 
     async def _listen(self, messages: AsyncIterator[Any]) -> None:
         async for message in messages:
-            join = decode_gateway_message(message).join
-            assert join is not None
-            self.joins.put_nowait(join)
+            told = decode_gateway_message(message)
+            for request_id in told.left:
+                self.left.put_nowait(request_id)
+            if told.join is not None:
+                self.joins.put_nowait(told.join)
 
     async def _on_cancel(self, message: Msg) -> None:
         tenant, request_id = parse_cancel(message.subject)
-        kind = (message.headers or {}).get(HEADER_CANCEL_KIND, "cancelled")
+        headers = message.headers or {}
+        kind = headers.get(HEADER_CANCEL_KIND, "cancelled")
         self.cancels.put_nowait((request_id, kind))
+        if request_id in self.followed and HEADER_CANCEL_FOR in headers:
+            if message.reply:
+                await message.respond(FOLLOWED.encode())
+            return
         taken = self.holds.pop(request_id, None)
         if taken is not None and taken.request.tenant == tenant:
             outcome = Outcome(
@@ -214,7 +240,8 @@ class ActingRouter(RouterServiceServicer):
                 with suppress(NatsTimeout):
                     (message,) = await self._pull.fetch(1, timeout=1.0)
                     break
-        request = decode_request(message.data, CONTENT_TYPE_PROTOBUF, parse_queue(message.subject))
+        content_type = (message.headers or {}).get(HEADER_CONTENT_TYPE, "")
+        request = decode_request(message.data, content_type, parse_queue(message.subject))
         taken = Taken(request, message)
         self.holds[request.id] = taken
         return taken
@@ -227,6 +254,26 @@ class ActingRouter(RouterServiceServicer):
     def say(self, *deliveries: Delivery) -> None:
         self.tell(DeliveryMessage(deliveries=deliveries))
 
+    async def held(self) -> tuple[HeldStream, ...]:
+        """What the next word of a gateway says that its clients have."""
+        async with asyncio.timeout(LIMIT_S):
+            return (await self.joins.get()).held
+
+    async def asked(self, request_id: str) -> HeldStream | None:
+        """Recalls a request from the gateway, and gives its answer."""
+        self.tell(DeliveryMessage(recall=(Recall(request_id=request_id, tenant="default"),)))
+        async with asyncio.timeout(LIMIT_S):
+            joining, leaving = asyncio.create_task(self.held()), asyncio.create_task(self.left.get())
+            await asyncio.wait({joining, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not joining.done():
+                joining.cancel()
+                assert leaving.result() == request_id
+                return None
+            leaving.cancel()
+            (held,) = joining.result()
+            assert held.request_id == request_id
+            return held
+
     def tokens(self, request_id: str, first: int, text: str) -> None:
         self.say(Delivery(request_id=request_id, tokens=chunk(first, text)))
 
@@ -236,7 +283,11 @@ class ActingRouter(RouterServiceServicer):
             result_subject(taken.request.tenant, outcome.request_id),
             encode_result(outcome, as_json=False),
             stream=RESULTS_STREAM,
-            headers={HEADER_REQUEST_ID: outcome.request_id, HEADER_CONTENT_TYPE: CONTENT_TYPE_PROTOBUF},
+            headers={
+                HEADER_REQUEST_ID: outcome.request_id,
+                HEADER_CONTENT_TYPE: CONTENT_TYPE_PROTOBUF,
+                HEADER_FINGERPRINT: fingerprint(taken.request),
+            },
         )
         await taken.message.ack()
         self.holds.pop(outcome.request_id, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,8 @@ async def nc(fresh_nats: EmbeddedNats, settings: Settings) -> AsyncIterator[Clie
     )
     await ensure_layout(client, settings)
     yield client
-    await client.close()
+    with suppress(OSError):  # of a server that the test stopped
+        await client.close()
 
 
 async def _quiet(error: Exception) -> None:

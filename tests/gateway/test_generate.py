@@ -15,7 +15,7 @@ import pytest
 
 from headrace.client.client import HeadraceClient
 from headrace.contract.deliver import Delivery
-from headrace.contract.errors import DeadlinePassed, EngineFailed, InvalidRequest, Unavailable
+from headrace.contract.errors import DeadlinePassed, EngineFailed, InvalidRequest, NotFound, OutputLost
 from headrace.contract.ids import new_request_id
 from headrace.contract.inference_wire import encode_generate
 from headrace.contract.requests import ChatMessage, Request
@@ -185,7 +185,7 @@ async def test_lost_tokens_that_nothing_can_fill_in_end_the_stream_clearly(
         router.say(Delivery(request_id=taken.id, finished=completed(taken.id, "The end")))
 
     acting = asyncio.create_task(lossy())
-    with pytest.raises(Unavailable, match="index 4 on were lost"):
+    with pytest.raises(OutputLost, match="index 4 on were lost"):
         await client.complete(model="tiny", prompt="p")
     await acting
 
@@ -222,6 +222,22 @@ async def test_a_client_that_leaves_ends_its_request(client: HeadraceClient, rou
         assert await router.cancels.get() == (accepted.request_id, "cancelled")
     outcome = await client.result(accepted.request_id, wait_s=LIMIT_S)
     assert outcome.kind is OutcomeKind.CANCELLED
+
+
+async def test_a_client_that_leaves_ends_no_request_that_is_followed_elsewhere(
+    client: HeadraceClient, router: ActingRouter
+) -> None:
+    """The router knows of the other gateways' clients; the request goes on for them."""
+    async with aclosing(client.generate(model="tiny", prompt="p")) as events:
+        await anext(events)
+        taken = await router.take()
+        router.followed.add(taken.id)
+    async with asyncio.timeout(LIMIT_S):
+        assert await router.cancels.get() == (taken.id, "cancelled")
+    with pytest.raises(NotFound):
+        await client.result(taken.id, wait_s=1.0)
+    await router.finish(taken, "on")
+    assert (await client.result(taken.id)).text == "on"
 
 
 async def test_a_call_that_ends_before_it_is_accepted_takes_its_id_from_nobody(

@@ -1,16 +1,14 @@
-"""What the broker does not take is refused clearly, and what it takes twice is told."""
+"""What the broker does not take is refused clearly."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from headrace.client.client import HeadraceClient
-from headrace.contract.errors import DuplicateRequest, Overloaded
-from headrace.contract.ids import new_request_id
+from headrace.contract.errors import Overloaded
 from headrace.contract.subjects import REQUESTS_STREAM
 from headrace.contract.values import Accepted
 from headrace.runtime.nats_server import EmbeddedNats
@@ -19,36 +17,6 @@ from tests.gateway.acting_router import ActingRouter
 from tests.gateway.conftest import OVERRIDES
 
 pytestmark = pytest.mark.integration
-
-
-async def test_an_id_that_waits_is_refused(client: HeadraceClient, router: ActingRouter) -> None:
-    """A request sent twice within the broker's window is done once."""
-    request_id = new_request_id()
-    await client.submit(model="tiny", prompt="p", request_id=request_id)
-    with pytest.raises(DuplicateRequest) as caught:
-        await client.complete(model="tiny", prompt="p", request_id=request_id)
-    assert caught.value.request_id == request_id
-    await router.take()
-
-
-async def test_an_id_whose_stream_is_open_is_refused(client: HeadraceClient, router: ActingRouter) -> None:
-    """The second call takes no token from the first."""
-    request_id = new_request_id()
-    first = asyncio.create_task(client.complete(model="tiny", prompt="p", request_id=request_id))
-    taken = await router.take()
-    with pytest.raises(DuplicateRequest):
-        await client.complete(model="tiny", prompt="p", request_id=request_id)
-    router.tokens(taken.id, 0, "one")
-    await router.finish(taken, "one")
-    assert (await first).text == "one"
-
-
-async def test_an_id_that_has_an_outcome_is_refused(client: HeadraceClient, router: ActingRouter) -> None:
-    """However long ago it was published: an outcome counts for as long as it is kept."""
-    request_id = new_request_id()
-    await client.cancel(request_id)  # has an outcome, and was never in the broker's window
-    with pytest.raises(DuplicateRequest):
-        await client.submit(model="tiny", prompt="p", request_id=request_id)
 
 
 class TestSmallBroker:

@@ -118,14 +118,17 @@ async def test_a_drain_lets_streams_end_and_takes_no_new_requests(
 
 
 async def test_streams_that_outlast_the_drain_are_cut_and_their_work_goes_on(
-    gateway: RunningGateway, client: HeadraceClient, router: ActingRouter
+    gateway: RunningGateway, router: ActingRouter
 ) -> None:
-    """The gateway ends in bounded time; the client is told that another one will have the outcome, and it is kept."""
-    async with aclosing(client.generate(model="tiny", prompt="p")) as events:
+    """The gateway ends in bounded time; the client is told to attach to its request at another one, and it is kept."""
+    async with (
+        HeadraceClient(gateway.address, reattach=False) as client,
+        aclosing(client.generate(model="tiny", prompt="p")) as events,
+    ):
         await anext(events)
         taken = await router.take()
         gateway.stop()
-        with pytest.raises(Unavailable, match=f"stopping.*GetResult.*{taken.id}"):
+        with pytest.raises(Unavailable, match=f"stopping; attach to {taken.id} at another"):
             await anext(events)
     async with asyncio.timeout(LIMIT_S):
         await gateway.task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.contract.errors import DeadlinePassed
@@ -21,6 +21,7 @@ def piece(first: int, end: int) -> TokenChunk:
         first_index=first,
         token_ids=tuple(map(ord, TEXT[first:end])),
         text=TEXT[shown(first) : shown(end)],
+        text_lengths=tuple(shown(i + 1) - shown(i) for i in range(first, end)),
     )
 
 
@@ -37,6 +38,7 @@ def whole(kind: OutcomeKind = OutcomeKind.COMPLETED) -> Outcome:
         usage=Usage(output_tokens=len(TEXT)),
         text=TEXT,
         token_ids=tuple(map(ord, TEXT)),
+        text_lengths=piece(0, len(TEXT)).text_lengths,
     )
 
 
@@ -48,29 +50,30 @@ def drained(relay: Relay) -> list[TokenChunk]:
     return chunks
 
 
-# What routers send: consecutive chunks, cut anywhere; at any time one goes back and sends again from an index where
-# a chunk began before, as a router that takes over does.
+# What routers send: consecutive chunks, cut anywhere; at any time one goes back and sends again from any index, as a
+# router that takes over does.
 @st.composite
 def sendings(draw: st.DrawFn) -> list[TokenChunk]:
-    sent, starts, at = [], [0], 0
+    sent, at = [], 0
     for _ in range(draw(st.integers(1, 30))):
         if draw(st.integers(0, 5)) == 0:
-            at = draw(st.sampled_from(starts))
+            at = draw(st.integers(0, at))
         if at == len(TEXT):
             continue
         end = draw(st.integers(at + 1, min(at + 6, len(TEXT))))
         sent.append(piece(at, end))
         at = end
-        starts.append(at)
     return sent
 
 
-@given(sendings(), st.lists(st.booleans(), min_size=30, max_size=30))
+@given(sendings(), st.lists(st.booleans(), min_size=30, max_size=30), st.integers(0, len(TEXT)))
 def test_any_interleaving_of_pushes_and_reads_gives_each_index_once(
-    sent: list[TokenChunk], reads: list[bool]
+    sent: list[TokenChunk], reads: list[bool], first: int
 ) -> None:
-    """Whenever the client reads, it gets the next indices and their text; the rest comes from the durable outcome."""
-    relay, got = Relay(), list[TokenChunk]()
+    """Whenever the client reads, it gets the next indices and their text, from the one it wants on; the rest comes from
+    the durable outcome.
+    """
+    relay, got = Relay(first), list[TokenChunk]()
     for chunk, read in zip(sent, reads, strict=False):
         relay.push(chunk)
         if read:
@@ -80,12 +83,11 @@ def test_any_interleaving_of_pushes_and_reads_gives_each_index_once(
         rest = relay.rest_of(whole())
         assert rest is not None
         got.append(rest)
-    assert [token for chunk in got for token in chunk.token_ids] == [ord(c) for c in TEXT]
-    at = 0
+    at = first
     for chunk in got:
-        assert chunk.first_index == at
+        assert chunk == piece(at, chunk.next_index)
         at = chunk.next_index
-    assert "".join(chunk.text for chunk in got) == TEXT
+    assert at == len(TEXT)
 
 
 @given(st.lists(st.tuples(st.integers(0, len(TEXT) - 1), st.integers(1, 6)), max_size=40))
@@ -94,12 +96,10 @@ def test_whatever_is_pushed_the_output_is_a_true_prefix(pairs: list[tuple[int, i
     relay = Relay()
     for first, length in pairs:
         relay.push(piece(first, min(first + length, len(TEXT))))
-    got = drained(relay)
-    tokens = [token for chunk in got for token in chunk.token_ids]
-    assert tokens == [ord(c) for c in TEXT[: len(tokens)]]
-    assert "".join(chunk.text for chunk in got) == TEXT[: shown(len(tokens))]
-    assert relay.token_ids == tuple(tokens)
-    assert relay.text == TEXT[: shown(len(tokens))]
+    output = relay.output
+    assert drained(relay) == ([] if output is None else [output])
+    if output is not None:
+        assert output == piece(0, output.next_index)
 
 
 def test_while_the_client_is_slow_tokens_are_joined_to_one_chunk() -> None:
@@ -119,6 +119,27 @@ def test_no_chunk_is_larger_than_a_message() -> None:
     assert sum(len(chunk.text) for chunk in chunks) == 200 * MAX_TOKENS
     assert max(len(chunk.token_ids) for chunk in chunks) <= MAX_TOKENS
     assert max(len(chunk.text) for chunk in chunks) <= MAX_CHARACTERS
+
+
+@given(st.integers(0, 3), st.integers(1, 3 * MAX_TOKENS), st.integers(0, 400))
+@settings(max_examples=20, deadline=None)
+def test_a_whole_output_leaves_in_pieces_that_fit(first: int, tokens: int, characters: int) -> None:
+    """The output of an ended request comes as one chunk; none of its tokens and letters is lost where it is cut."""
+    chunk = TokenChunk(
+        first_index=0,
+        token_ids=tuple(range(tokens)),
+        text="xyz"[:1] * (characters * tokens),
+        text_lengths=(characters,) * tokens,
+    )
+    relay = Relay(first)
+    assert relay.push(chunk)
+    chunks = drained(relay)
+    assert max((len(part.token_ids) for part in chunks), default=0) <= MAX_TOKENS
+    assert max((len(part.text) for part in chunks), default=0) <= MAX_CHARACTERS
+    whole: TokenChunk | None = None
+    for part in chunks:
+        whole = part if whole is None else whole.joined(part)
+    assert whole == chunk.since(first)
 
 
 def test_a_gap_is_told_and_nothing_after_it_is_given() -> None:

@@ -16,10 +16,18 @@ from headrace.contract.deliver import DeliveryMessage
 from headrace.contract.errors import DeadlinePassed, InvalidRequest, NotFound
 from headrace.contract.ids import new_request_id
 from headrace.contract.queue_wire import encode_result
-from headrace.contract.subjects import CONTENT_TYPE_JSON, HEADER_CONTENT_TYPE, RESULTS_STREAM, result_subject
+from headrace.contract.subjects import (
+    CONTENT_TYPE_JSON,
+    HEADER_CONTENT_TYPE,
+    RESULTS_STREAM,
+    cancel_subject,
+    result_subject,
+)
 from headrace.contract.values import OutcomeKind
 from headrace.runtime.grpc_status import problem_of
+from headrace.runtime.settings import Settings
 from tests.gateway.acting_router import LIMIT_S, ActingRouter, completed, load
+from tests.gateway.conftest import running_gateway
 
 if TYPE_CHECKING:
     from headrace.v1.inference_pb2_grpc import InferenceServiceAsyncStub
@@ -133,6 +141,23 @@ async def test_cancel_ends_a_request_that_no_router_holds(
     router.holds.clear()
     assert await client.cancel(taken.id) is OutcomeKind.CANCELLED
     assert (await generating).kind is OutcomeKind.CANCELLED
+
+
+async def test_cancel_at_another_gateway_ends_the_stream_of_a_request_that_no_router_holds(
+    client: HeadraceClient, router: ActingRouter, settings: Settings
+) -> None:
+    """No router tells of it; the gateways hear that it is asked. A cancellation that nobody obeys ends nothing."""
+    generating = asyncio.create_task(client.complete(model="tiny", prompt="p"))
+    taken = await router.take()
+    router.holds.clear()
+    await router._nc.publish(cancel_subject("default", taken.id))
+    await router._nc.publish("hr.v1.cancel.default.no.id")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(generating), 0.3)
+    async with running_gateway(settings) as other, HeadraceClient(other.address) as elsewhere:
+        assert await elsewhere.cancel(taken.id) is OutcomeKind.CANCELLED
+        async with asyncio.timeout(LIMIT_S):
+            assert (await generating).kind is OutcomeKind.CANCELLED
 
 
 async def test_cancel_gives_the_outcome_that_was_there_before(

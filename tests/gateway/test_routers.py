@@ -15,9 +15,10 @@ from headrace.contract.deliver import Delivery, DeliveryMessage, HeldStream
 from headrace.contract.errors import Unavailable
 from headrace.contract.subjects import MEMBERS_BUCKET
 from headrace.contract.values import Outcome, Priority, QueuePosition, TokenChunk
+from headrace.gateway.audience import pieces
 from headrace.gateway.catalogue import Catalogue
 from headrace.gateway.routers import member_of
-from headrace.gateway.streams import Streams, pieces
+from headrace.gateway.streams import Streams
 from headrace.runtime.settings import Settings
 from tests.gateway.acting_router import LIMIT_S, ActingRouter, chunk, completed, load
 from tests.gateway.conftest import NOT_SERVING, SERVING, becomes, running_gateway
@@ -56,7 +57,10 @@ async def test_a_router_that_takes_over_learns_what_the_clients_have(
             await router.die()
             (held,) = await joined(second)
             assert held == HeldStream(
-                request_id=taken.id, token_ids=tuple(map(ord, "The quick")), text="The quick"
+                request_id=taken.id,
+                token_ids=tuple(map(ord, "The quick")),
+                text="The quick",
+                text_lengths=(1,) * 9,
             )
             second.tokens(taken.id, 9, " brown")
             second.holds[taken.id] = taken

@@ -80,6 +80,6 @@ async def test_a_refused_publish_leaves_no_text_in_its_span(
         async with running_gateway(settings) as gateway, HeadraceClient(gateway.address) as client:
             accepted = await client.submit(model="tiny", prompt="p")
             with pytest.raises(Exception, match="already in use"):
-                await client.submit(model="tiny", prompt="p", request_id=accepted.request_id)
+                await client.submit(model="tiny", prompt="q", request_id=accepted.request_id)
         spans = await receiver.wait_for(lambda spans: len(spans) >= 4)
     assert not [span.events for span in spans if span.events]

@@ -87,8 +87,8 @@ class Processes:
                 await self.stop(name)
         self._nats.stop()
 
-    async def start(self, name: str) -> None:
-        """Starts a process; `ready` says when the mesh serves."""
+    async def start(self, name: str, **environment: str) -> None:
+        """Starts a process, with this added to its environment; `ready` says when the mesh serves."""
         kind = _kind_of(name)
         if kind == "worker":
             routers = [self.address_of(other) for other in self._names if _kind_of(other) == "router"]
@@ -99,7 +99,7 @@ class Processes:
         with (self._folder / f"{name}.log").open("ab") as log:
             self._processes[name] = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "headrace.cli", kind),
-                env={**self._environment, **own},
+                env={**self._environment, **own, **environment},
                 stdout=log,
                 stderr=log,
             )

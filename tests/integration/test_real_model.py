@@ -130,7 +130,7 @@ async def test_bad_input_is_refused_with_field_and_limit(real_mesh: Processes) -
         used = new_request_id()
         await client.complete(model="smollm2", prompt="Once", max_tokens=2, request_id=used)
         with pytest.raises(DuplicateRequest, match=used):
-            await client.complete(model="smollm2", prompt="Once", max_tokens=2, request_id=used)
+            await client.complete(model="smollm2", prompt="Twice", max_tokens=2, request_id=used)
         assert (await client.complete(model="smollm2", prompt="Once", max_tokens=2)).token_ids
 
 

@@ -177,7 +177,9 @@ class Router:
             threads=threads,
             recall_wait_s=own.recall_wait_s,
             max_deliveries=own.max_deliveries,
+            duplicate_window_s=settings.queues.duplicate_window_s,
             tell=tell,
+            place=self._conductor.place,
         )
         self._queues = Queues(
             connection,
@@ -200,7 +202,9 @@ class Router:
             leases=self._leases,
             on_fleet=self._membership.fleet_changed,
         )
-        self._cancels = Cancels(connection, ledger=self._ledger, conductor=self._conductor)
+        self._cancels = Cancels(
+            connection, ledger=self._ledger, gateways=self._gateways, conductor=self._conductor
+        )
         self._catalogue = Catalogue(
             models=models, queues=self._queues, gateways=self._gateways, conductor=self._conductor
         )

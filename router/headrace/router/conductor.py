@@ -11,6 +11,7 @@ from typing import Any, assert_never
 import structlog
 
 from headrace.contract.deliver import HeldStream
+from headrace.contract.values import QueuePosition
 from headrace.contract.work import BatchEntry, StartBatch
 from headrace.router.clock import Clock
 from headrace.router.core import commands as cmd
@@ -84,6 +85,15 @@ class Conductor:
 
     def load(self, model: str) -> Load:
         return self._scheduler.load(model)
+
+    def place(self, record: Record) -> QueuePosition:
+        """How many go before a request that is held here, and for how long, as far as can be told."""
+        load = self.load(record.request.model)
+        if load.free_lanes or not any(load.waiting):
+            return QueuePosition(ahead=0, estimated_wait_s=0.0)
+        ahead = max(0, sum(load.waiting[: record.request.priority + 1]) - 1)  # it is one of them
+        wait_s = (ahead + 1) * load.seconds_per_request
+        return QueuePosition(ahead=ahead, estimated_wait_s=wait_s or None)
 
     def tell(self, event: Event) -> None:
         """Something happened: does, in order, what follows from it."""
@@ -238,6 +248,7 @@ class Conductor:
                 elsewhere.append(had)
             elif record.prepared:  # else intake comes to it when it has the prompt
                 record.followers.add(link.gateway_id)
+                link.greet(record, self.place(record))
                 link.bring_in_step(record)
         if elsewhere:
             self._spawn(self._answer_from_results(link, elsewhere), f"catch up {link.gateway_id}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from headrace.contract.deliver import HeldStream, Recall
-from headrace.contract.values import Outcome, TokenChunk
+from headrace.contract.values import Outcome, QueuePosition, TokenChunk
 from headrace.router.ledger import Record
 from headrace.router.outbox import Outbox
 
@@ -85,6 +85,14 @@ class GatewayLink:
         """No client has anything of this request yet: its tokens can come from index 0 on."""
         if request_id not in self.held:
             self.in_step.add(request_id)
+
+    def greet(self, record: Record, place: QueuePosition) -> None:
+        """Lets a gateway that told of a request, and has nothing of it, know that it is here: it is told the place in
+        the queue, unless there is more to send.
+        """
+        had = self.held.get(record.id)
+        if had is not None and had.tenant == record.tenant and not had.token_ids:
+            self.outbox.queued(record.id, place)
 
     def bring_in_step(self, record: Record) -> None:
         """Sends what the gateway misses of a request, if it told of it and can go on from there."""

@@ -10,7 +10,7 @@ import structlog
 from headrace.contract.deliver import DeliveryMessage, GatewayMessage, HeldStream, ModelLoad
 from headrace.contract.errors import MalformedMessage
 from headrace.contract.subjects import is_name
-from headrace.contract.values import Outcome, TokenChunk
+from headrace.contract.values import Outcome, QueuePosition, TokenChunk
 from headrace.router.gateway_link import GatewayLink
 from headrace.router.ledger import Record
 
@@ -47,6 +47,14 @@ class Gateways:
         """The gateways that told of a client of this request."""
         return {gateway_id for gateway_id in self._links if self.held(gateway_id, record) is not None}
 
+    def follow_elsewhere(self, tenant: str, request_id: str, gateway_id: str) -> bool:
+        """Whether another gateway than that one told of a client of a request, be it held here or not."""
+        return any(
+            (held := link.held.get(request_id)) is not None and held.tenant == tenant
+            for other, link in self._links.items()
+            if other != gateway_id
+        )
+
     def held(self, gateway_id: str, record: Record) -> HeldStream | None:
         """What a gateway told of a client of this request."""
         link = self._links.get(gateway_id)
@@ -78,6 +86,12 @@ class Gateways:
         for gateway_id in record.followers:
             if (link := self._links.get(gateway_id)) is not None:
                 link.begin(record.id)
+
+    def greet(self, record: Record, place: QueuePosition) -> None:
+        """Lets its followers that have nothing of a request know that it is here."""
+        for gateway_id in record.followers:
+            if (link := self._links.get(gateway_id)) is not None:
+                link.greet(record, place)
 
     def bring_in_step(self, record: Record) -> None:
         """Sends its followers what they miss of a request."""

@@ -13,7 +13,12 @@ from nats.aio.msg import Msg
 
 from headrace.contract.claims import HandOver, Running
 from headrace.contract.errors import DuplicateRequest, HeadraceError, TooManyAttempts, UnknownModel
-from headrace.contract.ids import check_request_id, derived_request_id, is_request_id
+from headrace.contract.ids import (
+    check_request_id,
+    derived_request_id,
+    is_request_id,
+    may_be_used_again,
+)
 from headrace.contract.queue_wire import decode_request
 from headrace.contract.requests import Limits, Request, check_request
 from headrace.contract.subjects import (
@@ -25,6 +30,7 @@ from headrace.contract.subjects import (
     parse_queue,
     token_subject,
 )
+from headrace.contract.values import QueuePosition
 from headrace.router.clock import Clock
 from headrace.router.core.events import RequestArrived, RequestRefused, RequestTaken
 from headrace.router.delivery import Delivery
@@ -60,8 +66,11 @@ class Intake:
         threads: Executor,
         recall_wait_s: float,
         max_deliveries: int,
+        duplicate_window_s: float,
         tell: Callable[[RequestArrived | RequestRefused | RequestTaken], None],
+        place: Callable[[Record], QueuePosition],
     ) -> None:
+        """`place` says where a request that is held here stands in its queue."""
         self._models = models
         self._limits = limits
         self._ledger = ledger
@@ -75,7 +84,9 @@ class Intake:
         self._threads = threads
         self._recall_wait_s = recall_wait_s
         self._max_deliveries = max_deliveries
+        self._duplicate_window_s = duplicate_window_s
         self._tell = tell
+        self._place = place
 
     async def take(self, message: Msg) -> None:
         """The whole way of one message into the core, or to its refusal. Never raises for what the message holds."""
@@ -124,6 +135,9 @@ class Intake:
             if record.deliveries > self._max_deliveries:
                 raise TooManyAttempts(record.deliveries, "no router that it was delivered to has ended it")
             await recall(record, self._gateways, self._recall_wait_s)
+        elif record.used_again and await self._ownership.ask(record) == Running():
+            self._outcomes.let_go(record, "another router has a message with its id")
+            return False
         await self._prepare(record)
         if record.hold is not Hold.OWNED:  # somebody took it meanwhile: this router stood still
             self._outcomes.let_go(record, "another router has it")
@@ -174,6 +188,7 @@ class Intake:
         return Record(
             request=replace(request, id=request_id, reply_to=reply_to),
             chosen_id=bool(chosen),
+            used_again=may_be_used_again(request_id, accepted_s, self._duplicate_window_s),
             message=message,
             sequence=metadata.sequence.stream,
             accepted_s=accepted_s,
@@ -209,10 +224,11 @@ class Intake:
         """Whether its id has an outcome already: its own, from a router that was lost or from an earlier message that
         asked for the same, or another request's.
 
-        A gateway has looked, so its requests are looked up only where they are delivered again.
+        A gateway has looked, so its requests are looked up only where they are delivered again, or where the broker may
+        have taken two messages of their id.
         """
         first = record.message.metadata.num_delivered <= 1
-        if first and (record.request.gateway or not record.chosen_id):
+        if first and not record.used_again and (record.request.gateway or not record.chosen_id):
             return False
         earlier = await self._outcomes.find(record.tenant, record.id)
         if earlier is None:
@@ -241,6 +257,7 @@ class Intake:
         record.followers |= self._gateways.holders(record)
         if record.message.metadata.num_delivered <= 1:
             self._gateways.begin(record)
+        self._gateways.greet(record, self._place(record))
         self._gateways.bring_in_step(record)
         self._tell(
             RequestArrived(

@@ -49,6 +49,8 @@ class Record:
     """Replaced when the broker delivers it again: the newest delivery is the one to acknowledge."""
     chosen_id: bool
     """Whether the producer chose the id: only such an id can have been used before."""
+    used_again: bool = False
+    """Whether another message may have its id, from longer ago than the broker looks back."""
     sequence: int
     """Of the message in its stream."""
     accepted_s: float

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from headrace.contract.deliver import Delivery, ModelLoad, Recall
-from headrace.contract.values import Outcome, TokenChunk
+from headrace.contract.values import Outcome, QueuePosition, TokenChunk
 
 MAX_BYTES = 4 * 1024 * 1024
 """Of one message, and one delivery more: well below what gRPC takes, also after a receiver has stalled for long."""
@@ -49,6 +49,12 @@ class Outbox:
             chunk = waiting.tokens.joined(chunk)
         self._deliveries[request_id] = Delivery(request_id=request_id, tokens=chunk)
         self._ready.set()
+
+    def queued(self, request_id: str, position: QueuePosition) -> None:
+        """Adds a place in the queue, unless there are tokens."""
+        if request_id not in self._deliveries:
+            self._deliveries[request_id] = Delivery(request_id=request_id, queued=position)
+            self._ready.set()
 
     def finished(self, request_id: str, outcome: Outcome) -> None:
         """Adds the end of a request, after its tokens."""

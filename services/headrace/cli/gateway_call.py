@@ -1,9 +1,8 @@
-"""One connection to a gateway for the length of a command, and what is said where there is none."""
+"""A connection to a gateway for the length of a command, and what is said where there is none."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
@@ -14,13 +13,12 @@ from headrace.cli.addresses import dialled
 from headrace.cli.failures import one_line_errors
 from headrace.client.admin import AdminClient
 from headrace.client.client import HeadraceClient
+from headrace.client.gateways import parse_addresses
 from headrace.contract.errors import HeadraceError, InvalidRequest, Unavailable
 from headrace.runtime.settings import Settings, load_settings
 
 T = TypeVar("T")
 C = TypeVar("C")
-
-_ADDRESS = re.compile(r"[^\s/]+:[0-9]{1,5}")
 
 
 class NoGateway(HeadraceError):
@@ -63,7 +61,7 @@ def _call(
     async def connected() -> T:
         settings = load_settings()
         where = (
-            _checked(address)
+            ",".join(_checked(address))
             if address is not None
             else dialled(settings.gateway.host, settings.gateway.port)
         )
@@ -80,10 +78,11 @@ def _call(
     raise AssertionError("an error ends the command above")
 
 
-def _checked(address: str) -> str:
-    if not _ADDRESS.fullmatch(address):
-        raise InvalidRequest("--address", f"must be HOST:PORT, such as 127.0.0.1:7700 (was {address[:80]!r})")
-    return address
+def _checked(address: str) -> tuple[str, ...]:
+    try:
+        return parse_addresses(address)
+    except InvalidRequest as error:
+        raise InvalidRequest("--address", error.problem) from None
 
 
 async def choose_model(client: HeadraceClient, named: str | None) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.attach import attach
 from headrace.cli.bench import bench
 from headrace.cli.deferred import deferred
 from headrace.cli.demo import demo
@@ -73,9 +74,11 @@ _add(
     '  headrace generate "Why is the sky blue?"\n'
     '  headrace generate --temperature 0.8 --top-p 0.9 --max-tokens 100 "Tell me a story."\n'
     "  cat letter.txt | headrace generate --system 'Summarise in a sentence.' -\n"
-    '  headrace generate --json "Hello" | jq .',
+    '  headrace generate --json "Hello" | jq .\n'
+    '  headrace generate --keep --address gw-1:7700,gw-2:7700 "Tell me a long story."',
 )
 _add(submit, _ASK, '  headrace submit --priority batch "Why is the sky blue?"')
+_add(attach, _ASK, "  headrace attach 0197f3a2-…\n  headrace attach 0197f3a2-… --from 120 --json")
 _add(result, _ASK, "  headrace result 0197f3a2-…\n  headrace result --wait 60 --json 0197f3a2-…")
 _add(cancel, _ASK, "  headrace cancel 0197f3a2-…")
 _add(models, _ASK, "  headrace models\n  headrace models --address 10.0.0.7:7700 --json")

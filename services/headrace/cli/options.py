@@ -48,12 +48,18 @@ AddressOption = Annotated[
     str | None,
     typer.Option(
         "--address",
-        metavar="HOST:PORT",
-        help="The gateway. Default: the one of the settings, 127.0.0.1:7700.",
+        metavar="HOST:PORT,…",
+        help="The gateway, or several, with commas between: the next one is called where one does not answer."
+        " Default: the one of the settings, 127.0.0.1:7700.",
         show_default=False,
     ),
 ]
 TenantOption = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Whose request it is.")]
+RequestId = Annotated[str, typer.Argument(metavar="ID", help="The request's id.", show_default=False)]
+EventsOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per event and line.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the answer alone, without figures at the end.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DeviceOption = Annotated[
     str | None,

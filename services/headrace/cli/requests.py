@@ -25,13 +25,11 @@ from headrace.cli.ask_options import (
     build_ask,
 )
 from headrace.cli.failures import FAILED, say_error
-from headrace.cli.options import AddressOption, JsonOption, TenantOption
+from headrace.cli.options import AddressOption, JsonOption, RequestId, TenantOption
 
 if TYPE_CHECKING:
     from headrace.client.client import HeadraceClient
     from headrace.contract.values import Accepted
-
-RequestId = Annotated[str, typer.Argument(metavar="ID", help="The request's id.", show_default=False)]
 
 
 def submit(
@@ -51,7 +49,7 @@ def submit(
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Queue a request and print its id; `headrace result` fetches the answer."""
+    """Queue a request and print its id; `headrace attach` streams its answer, `headrace result` fetches it."""
     ask = build_ask(
         prompt,
         raw=raw,
@@ -68,12 +66,17 @@ def submit(
     )
     from headrace.cli.event_json import event_json
     from headrace.cli.gateway_call import call_gateway, choose_model
+    from headrace.cli.streaming import attach_command
 
     async def send(client: HeadraceClient) -> Accepted:
         return await client.submit(model=await choose_model(client, model), **ask)
 
     accepted = call_gateway(address, send)
-    typer.echo(event_json(accepted) if as_json else accepted.request_id)
+    if as_json:
+        typer.echo(event_json(accepted))
+        return
+    typer.echo(accepted.request_id)
+    typer.secho(f"{attach_command(accepted.request_id, tenant)}   streams its answer", dim=True, err=True)
 
 
 def result(

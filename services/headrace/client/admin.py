@@ -10,12 +10,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-import grpc.aio
-
-from headrace.client.failures import error_of_call
+from headrace.client.gateways import Gateways
 from headrace.contract import admin_wire as wire
 from headrace.contract.admin import DrainBegun, Member, MemberKind
-from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.grpc_tracing import call_metadata
 from headrace.runtime.keepalive import KEEPALIVE, Keepalive
 from headrace.v1.admin_pb2_grpc import AdminServiceStub
@@ -25,36 +22,34 @@ ANSWER_S = 10.0
 
 
 class AdminClient:
-    """One connection to a gateway's AdminService. Use it as `async with`.
+    """A gateway's AdminService. Use it as `async with`.
 
     Calls raise errors of `headrace.contract.errors`.
     """
 
     def __init__(self, address: str, *, token: str = "", keepalive: Keepalive = KEEPALIVE) -> None:
-        """`address` is the gateway's `host:port`; `token` its `gateway.admin_token`, where it has one.
+        """`address` is the gateway's `host:port`, or those of several with commas between: where one does not answer,
+        the next one is asked. `token` is their `gateway.admin_token`, where they have one. Raises InvalidRequest.
 
         The token crosses the network as it is: give it only where nobody listens.
         """
         self.address = address
         self._token = token
-        self._keepalive = keepalive
-        self._channel: grpc.aio.Channel | None = None
-        self._stub: Any = None
+        self._gateways = Gateways(address, AdminServiceStub, keepalive)
+        self._is_open = False
 
     def __repr__(self) -> str:
-        return f"<AdminClient {self.address}{'' if self._channel else ', closed'}>"
+        return f"<AdminClient {self.address}{'' if self._is_open else ', closed'}>"
 
     async def __aenter__(self) -> Self:
-        self._channel = open_channel(self.address, keepalive=self._keepalive)
-        self._stub = AdminServiceStub(self._channel)
+        self._is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None:
-            await channel.close()
+        self._is_open = False
+        await self._gateways.close()
 
     async def members(self) -> tuple[Member, ...]:
         """The processes that answer now: routers, gateways, workers, each by id."""
@@ -68,12 +63,9 @@ class AdminClient:
         return wire.decode_drain_response(await self._ask("Drain", wire.encode_drain(kind, member_id)))
 
     async def _ask(self, method: str, message: Any) -> Any:
-        if self._stub is None:
+        if not self._is_open:
             raise RuntimeError("the client is closed: use it inside `async with`")
         metadata = [*call_metadata()]
         if self._token:
             metadata.append(("authorization", f"Bearer {self._token}"))
-        try:
-            return await getattr(self._stub, method)(message, timeout=ANSWER_S, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            raise error_of_call(error) from error
+        return await self._gateways.ask(method, message, ANSWER_S, metadata)

@@ -1,4 +1,4 @@
-"""A connection to a gateway, and what can be asked of it.
+"""Connections to a mesh's gateways, and what can be asked of it.
 
 async with HeadraceClient("127.0.0.1:7700") as client:
     async for event in client.generate(prompt="The capital of France is", model="smollm2"):
@@ -8,94 +8,126 @@ async with HeadraceClient("127.0.0.1:7700") as client:
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, TypeAlias, Unpack
+from typing import Any, Self, Unpack
 
-import grpc.aio
-
-from headrace.client.failures import error_of_call, error_of_failure
+from headrace.client.failures import error_of_failure
+from headrace.client.gateways import Gateways
 from headrace.client.request import Ask, request_of
+from headrace.client.unbroken import LONGEST_WAIT_S, Event, Unbroken
 from headrace.contract import client_wire as wire
 from headrace.contract.deliver import Model
-from headrace.contract.errors import HeadraceError, NotFound, Unavailable
-from headrace.contract.inference_wire import DEFAULT_TENANT, encode_generate
-from headrace.contract.values import Accepted, Outcome, OutcomeKind, QueuePosition, TokenChunk
-from headrace.runtime.grpc_channel import open_channel
+from headrace.contract.errors import HeadraceError, NotFound
+from headrace.contract.ids import new_request_id
+from headrace.contract.inference_wire import DEFAULT_TENANT, Attachment, encode_attach, encode_generate
+from headrace.contract.requests import Request
+from headrace.contract.values import Accepted, Outcome, OutcomeKind, TokenChunk
 from headrace.runtime.grpc_tracing import call_metadata
 from headrace.runtime.keepalive import KEEPALIVE, Keepalive
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub
-
-Event: TypeAlias = "Accepted | QueuePosition | TokenChunk | Outcome"
-
-LONGEST_WAIT_S = 300.0
-"""That one GetResult call may be asked to wait."""
 
 ANSWER_S = 10.0
 """How long a gateway may take to answer a call that it answers at once; a request's own time is another matter."""
 
 
-LARGEST_ANSWER_BYTES = 65 * 1024 * 1024
-"""The largest outcome that a mesh can be set to keep, and what stands around it; gRPC's own limit is 4 MiB."""
-
-
 class HeadraceClient:
-    """One connection to a gateway, for any number of calls at once. Use it as `async with`.
+    """A mesh as seen through one of its gateways, for any number of calls at once. Use it as `async with`.
 
     Calls raise errors of `headrace.contract.errors`. The trace that is current where a call is made goes with it.
     """
 
-    def __init__(self, address: str, *, keepalive: Keepalive = KEEPALIVE) -> None:
-        """`address` is the gateway's `host:port`. The connection is made with the first call, and remade when lost."""
+    def __init__(self, address: str, *, reattach: bool = True, keepalive: Keepalive = KEEPALIVE) -> None:
+        """`address` is a gateway's `host:port`, or those of several with commas between: where one does not answer, the
+        next one is called. Connections are made with the first call, and remade when lost.
+
+        `reattach`: a stream whose gateway is lost goes on at the next one, or at the same when it is back. Else its
+        error is raised. Raises InvalidRequest.
+        """
         self.address = address
-        self._keepalive = keepalive
-        self._channel: grpc.aio.Channel | None = None
-        self._stub: Any = None
+        self._gateways = Gateways(address, InferenceServiceStub, keepalive)
+        self._reattach = reattach
+        self._is_open = False
 
     def __repr__(self) -> str:
-        return f"<HeadraceClient {self.address}{'' if self._channel else ', closed'}>"
+        return f"<HeadraceClient {self.address}{'' if self._is_open else ', closed'}>"
 
     async def __aenter__(self) -> Self:
-        self._channel = open_channel(
-            self.address, keepalive=self._keepalive, max_message_bytes=LARGEST_ANSWER_BYTES
-        )
-        self._stub = InferenceServiceStub(self._channel)
+        self._is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None:
-            await channel.close()
+        self._is_open = False
+        await self._gateways.close()
 
-    async def generate(self, *, model: str, **ask: Unpack[Ask]) -> AsyncGenerator[Event, None]:
+    async def generate(
+        self, *, model: str, keep: bool = False, **ask: Unpack[Ask]
+    ) -> AsyncGenerator[Event, None]:
         """The events of a request as they come: Accepted, places in the queue and tokens, and the Outcome last.
 
         An outcome that is an error is raised as that error; completed and cancelled ones are given. Closing the
-        iterator before its end cancels the request. Tokens have the indices 0, 1, 2, … without gap or repeat.
+        iterator before its end cancels the request; with `keep` it goes on, and `attach` returns to it. Tokens have the
+        indices 0, 1, 2, … without gap or repeat.
         """
-        request = request_of(model, ask)
-        call = self._open().Generate(
-            encode_generate(request), timeout=ask.get("timeout_s"), metadata=call_metadata()
+        request = replace(self._identified(request_of(model, ask)), keep=keep)
+        timeout_s = ask.get("timeout_s")
+        if keep and timeout_s is not None:  # the call's end is not the request's
+            request = replace(request, deadline_s=time.time() + timeout_s)
+        message = encode_generate(request)
+        stream = Unbroken(
+            self._open(),
+            lambda stub, left_s: stub.Generate(message, timeout=left_s, metadata=call_metadata()),
+            tenant=request.tenant,
+            request_id=request.id,
+            timeout_s=timeout_s,
+            reattach=self._reattach,
         )
         try:
-            async for response in call:
-                event = wire.decode_generate_response(response)
-                if event is None:
-                    continue
-                if isinstance(event, Outcome):
+            async with aclosing(stream.events()) as events:
+                async for event in events:
                     yield _checked(event)
-                    return
-                yield event
-        except grpc.aio.AioRpcError as error:
-            raise error_of_call(error) from error
-        finally:
-            call.cancel()
-        raise Unavailable("gateway", "the stream ended without an outcome")
+        except (asyncio.CancelledError, GeneratorExit):
+            if stream.adrift and not (stream.ended or keep):
+                # The call that published it has broken; the end of the one that goes on with it ends nothing.
+                await self._cancel_quietly(stream.request_id, request.tenant)
+            raise
+
+    async def attach(
+        self,
+        request_id: str,
+        from_index: int = 0,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        wait_s: float | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """The events of a request that `submit` or a kept `generate` has left with the mesh, as `generate` gives them:
+        its tokens from `from_index` on. While it waits, while it runs, and after, any number of times.
+
+        Raises NotFound where no router has taken it up within `wait_s`, by default 30 s, and it has no outcome. Closing
+        the iterator ends nothing else. `timeout_s` is for the whole stream.
+        """
+        wanted = Attachment(tenant=tenant, request_id=request_id, from_index=from_index, wait_s=wait_s)
+        message = encode_attach(wanted)
+        stream = Unbroken(
+            self._open(),
+            lambda stub, left_s: stub.Attach(message, timeout=left_s, metadata=call_metadata()),
+            tenant=tenant,
+            request_id=request_id,
+            from_index=from_index,
+            timeout_s=timeout_s,
+            reattach=self._reattach,
+        )
+        async with aclosing(stream.events()) as events:
+            async for event in events:
+                yield _checked(event)
 
     async def complete(self, *, model: str, **ask: Unpack[Ask]) -> Outcome:
         """The outcome of a request with its whole text and token ids. Cancelling the caller cancels the request."""
@@ -109,12 +141,16 @@ class HeadraceClient:
                         event,
                         text="".join(chunk.text for chunk in chunks),
                         token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+                        text_lengths=tuple(length for chunk in chunks for length in chunk.lengths),
                     )
         raise AssertionError("generate ends with an outcome or raises")
 
     async def submit(self, *, model: str, **ask: Unpack[Ask]) -> Accepted:
-        """Queues a request and returns; `result` fetches its outcome. `timeout_s` becomes the request's deadline."""
-        request = request_of(model, ask)
+        """Queues a request and returns; `attach` gives its tokens, `result` its outcome.
+
+        `timeout_s` becomes the request's deadline.
+        """
+        request = self._identified(request_of(model, ask))
         if (timeout_s := ask.get("timeout_s")) is not None:
             request = replace(request, deadline_s=time.time() + timeout_s)
         response = await self._ask("Submit", wire.encode_submit(request), ANSWER_S)
@@ -144,22 +180,29 @@ class HeadraceClient:
         """The models that can be asked for."""
         return wire.decode_models_response(await self._ask("ListModels", wire.encode_list_models(), ANSWER_S))
 
+    def _identified(self, request: Request) -> Request:
+        """The request with an id, where it may have to be sent to several gateways: so it is done once."""
+        return (
+            replace(request, id=new_request_id()) if len(self._gateways) > 1 and not request.id else request
+        )
+
     async def _ask(self, method: str, message: Any, timeout_s: float) -> Any:
-        try:
-            return await getattr(self._open(), method)(message, timeout=timeout_s, metadata=call_metadata())
-        except grpc.aio.AioRpcError as error:
-            raise error_of_call(error) from error
+        return await self._open().ask(method, message, timeout_s, call_metadata())
 
-    def _open(self) -> Any:
-        if self._stub is None:
+    async def _cancel_quietly(self, request_id: str, tenant: str) -> None:
+        with contextlib.suppress(HeadraceError):
+            await self.cancel(request_id, tenant=tenant)
+
+    def _open(self) -> Gateways:
+        if not self._is_open:
             raise RuntimeError("the client is closed: use it inside `async with`")
-        return self._stub
+        return self._gateways
 
 
-def _checked(outcome: Outcome) -> Outcome:
-    """Gives back an outcome that is no error, and raises the error of one that is."""
-    if outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.CANCELLED):
-        return outcome
-    if outcome.failure is None:
-        raise HeadraceError(f"request {outcome.request_id} ended as {outcome.kind.value}, without a reason")
-    raise error_of_failure(outcome.failure)
+def _checked(event: Event) -> Event:
+    """Gives back an event that is no error, and raises the error of an outcome that is."""
+    if not isinstance(event, Outcome) or event.kind in (OutcomeKind.COMPLETED, OutcomeKind.CANCELLED):
+        return event
+    if event.failure is None:
+        raise HeadraceError(f"request {event.request_id} ended as {event.kind.value}, without a reason")
+    raise error_of_failure(event.failure)

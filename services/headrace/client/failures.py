@@ -111,6 +111,11 @@ def _unknown_member(told: _Told) -> HeadraceError:
     return errors.UnknownMember(member, [] if listed == "none" else known)
 
 
+def _output_lost(told: _Told) -> HeadraceError:
+    request_id, index = told.find(r"the tokens of (\S+) from index ([0-9]+) on were lost.*")
+    return errors.OutputLost(request_id, int(index) if index.isdecimal() else 0)
+
+
 def _unavailable(told: _Told) -> HeadraceError:
     what, problem = told.find(r"(.*?): (.*)")
     return errors.Unavailable(what or "gateway", problem)
@@ -141,6 +146,7 @@ _BUILD: Mapping[str, Callable[[_Told], HeadraceError]] = {
     errors.UnknownMember.code: _unknown_member,
     errors.NotAuthenticated.code: lambda told: errors.NotAuthenticated(told.message),
     errors.NotPermitted.code: lambda told: errors.NotPermitted(told.message),
+    errors.OutputLost.code: _output_lost,
     errors.Unavailable.code: _unavailable,
     errors.EngineFailed.code: _engine_failed,
     errors.TooManyAttempts.code: _too_many_attempts,

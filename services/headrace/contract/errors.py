@@ -4,12 +4,13 @@
     ├── InvalidRequest(field, problem)          the caller's input breaks a limit; nothing was computed
     │   ├── UnknownModel(model, known)
     │   └── DeadlinePassed(late_s)
-    ├── DuplicateRequest(request_id)            the id is already in use
+    ├── DuplicateRequest(request_id)            the id is another request's
     ├── Overloaded(reason, retry_after_s)       refused for lack of room; try again later
     ├── NotFound(what, name)
     ├── UnknownMember(member, known)            no process of the mesh has that id
     ├── NotAuthenticated(problem)               the caller does not say who it is, or cannot be believed
     ├── NotPermitted(problem)                   the caller may not do that
+    ├── OutputLost(request_id, next_index)      tokens that were made are kept nowhere
     ├── Unavailable(what, problem)              a part that is needed does not answer
     ├── EngineFailed(problem)                   the engine failed on an entry
     ├── TooManyAttempts(attempts, last)         given up after K attempts
@@ -67,12 +68,12 @@ class DeadlinePassed(InvalidRequest):
 
 
 class DuplicateRequest(HeadraceError):
-    """The request id was used before."""
+    """The request id is that of another request, which asks for something else."""
 
     code = "DUPLICATE_REQUEST"
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"request_id: {request_id} is already in use; fetch its result or choose a new id")
+        super().__init__(f"request_id: {request_id} is already in use by another request; choose a new id")
         self.request_id = request_id
         self.field = "request_id"
 
@@ -128,6 +129,19 @@ class NotPermitted(HeadraceError):
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         self.problem = problem
+
+
+class OutputLost(HeadraceError):
+    """Tokens from `next_index` on were made, got lost on their way, and are not in the durable outcome either."""
+
+    code = "OUTPUT_LOST"
+
+    def __init__(self, request_id: str, next_index: int) -> None:
+        super().__init__(
+            f"the tokens of {request_id} from index {next_index} on were lost; ask again with a new id"
+        )
+        self.request_id = request_id
+        self.next_index = next_index
 
 
 class Unavailable(HeadraceError):

@@ -14,6 +14,7 @@ import uuid_utils
 from headrace.contract.errors import InvalidRequest
 
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
@@ -34,6 +35,24 @@ def check_request_id(field: str, text: str) -> str:
             field, "must be a ULID (26 characters, upper case) or a UUIDv7 (36 characters, lower case)"
         )
     return text
+
+
+def made_s(request_id: str) -> float:
+    """The Unix time, in seconds, at which a ULID or UUIDv7 says that it was made."""
+    if len(request_id) == 26:
+        milliseconds = 0
+        for letter in request_id[:10]:
+            milliseconds = milliseconds * 32 + _CROCKFORD.index(letter)
+        return milliseconds / 1000
+    return int(request_id[:8] + request_id[9:13], 16) / 1000
+
+
+def may_be_used_again(request_id: str, now_s: float, duplicate_window_s: float) -> bool:
+    """Whether the broker may have forgotten a message of this id, within whose window it would have known it.
+
+    An id is no younger than its first use. Half of the window is left for clocks that differ.
+    """
+    return now_s - made_s(request_id) > duplicate_window_s / 2
 
 
 def derived_request_id(stream: str, sequence: int, timestamp_ms: int) -> str:

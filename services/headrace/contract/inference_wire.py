@@ -101,6 +101,17 @@ def finished_response(outcome: Outcome) -> pb.GenerateResponse:
     return pb.GenerateResponse(finished=encode_outcome(outcome, whole=False))
 
 
+def generate_response(event: QueuePosition | TokenChunk | Outcome) -> pb.GenerateResponse:
+    """One event of the stream after `accepted`."""
+    match event:
+        case TokenChunk():
+            return tokens_response(event)
+        case QueuePosition():
+            return queued_response(event)
+        case _:
+            return finished_response(event)
+
+
 def submit_response(request_id: str, position: QueuePosition) -> pb.SubmitResponse:
     return pb.SubmitResponse(accepted=encode_accepted(request_id, position))
 

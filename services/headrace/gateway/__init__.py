@@ -1,6 +1,6 @@
 """The front door: takes requests from clients over gRPC and streams the answers back.
 
-- **service** (`service`): the five RPCs, each a line that names who does the work.
+- **service** (`service`): the RPCs, each a line that names who does the work.
 - **admission** (`admission`): what may go in: fields, limits, deadline, a model that exists.
 - **publisher** (`publish`): puts a request into its queue on the broker; the broker's word is the promise.
 - **generate** (`generate`): a request with a client that waits for its tokens.

@@ -17,14 +17,20 @@ from headrace.contract.errors import Unavailable
 from headrace.gateway.admin import NAME as ADMIN
 from headrace.gateway.admin import AdminService, Own
 from headrace.gateway.admission import Admission
+from headrace.gateway.attach import Attaching
 from headrace.gateway.cancel import Cancels
+from headrace.gateway.departures import Departures
+from headrace.gateway.following import Following
 from headrace.gateway.generate import Generation
 from headrace.gateway.guard import Guard
+from headrace.gateway.hearing import Hearing
 from headrace.gateway.link import Redial
 from headrace.gateway.members import Members
 from headrace.gateway.membership import Membership
+from headrace.gateway.originals import Originals
 from headrace.gateway.publish import Publisher
 from headrace.gateway.readiness import Readiness
+from headrace.gateway.reading import Reading
 from headrace.gateway.recovery import Recovery
 from headrace.gateway.results import Results
 from headrace.gateway.routers import Routers
@@ -89,6 +95,7 @@ class Parts:
     keeper: LayoutKeeper
     streams: Streams
     recovery: Recovery
+    hearing: Hearing
     routers: Routers
     cancels: Cancels
     server: GrpcServer
@@ -108,12 +115,13 @@ def _assemble(
 ) -> Parts:
     own = settings.gateway
     js = nc.jetstream(timeout=own.publish_timeout_s)
-    streams = Streams(own.max_concurrent_streams)
+    # What happens when clients leave needs parts that need the streams.
+    streams = Streams(own.max_concurrent_streams, lambda audience, over: departures.departed(audience, over))
     payloads = Payloads(nc, max_bytes=settings.limits.max_payload_bytes, answer_s=own.publish_timeout_s)
     oversize = Oversize(payloads, result_max_age_s=settings.queues.result_max_age_s)
     results = Results(nc, js, oversize=oversize, timeout_s=own.publish_timeout_s, missed=keeper.missed)
     recovery = Recovery(results, backoff=Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s))
-    cancels = Cancels(nc, results, streams, answer_wait_s=own.cancel_wait_s)
+    cancels = Cancels(nc, results, streams, gateway_id=gateway_id, answer_wait_s=own.cancel_wait_s)
     routers = Routers(
         nc,
         js,
@@ -129,6 +137,7 @@ def _assemble(
         ),
         member_ttl_s=settings.nats.member_ttl_s,
     )
+    departures = Departures(cancels, routers)
     service = _service(
         settings,
         gateway_id,
@@ -138,6 +147,7 @@ def _assemble(
         streams=streams,
         results=results,
         oversize=oversize,
+        routers=routers,
         cancels=cancels,
         keeper=keeper,
         tracer=tracer,
@@ -173,6 +183,7 @@ def _assemble(
         keeper=keeper,
         streams=streams,
         recovery=recovery,
+        hearing=Hearing(nc, results, streams),
         routers=routers,
         cancels=cancels,
         server=server,
@@ -192,6 +203,7 @@ def _service(
     streams: Streams,
     results: Results,
     oversize: Oversize,
+    routers: Routers,
     cancels: Cancels,
     keeper: LayoutKeeper,
     tracer: Tracer,
@@ -206,7 +218,7 @@ def _service(
     publisher = Publisher(
         nc,
         js,
-        results=results,
+        originals=Originals(js, results),
         catalogue=catalogue,
         oversize=oversize,
         health=readiness.nats,
@@ -214,6 +226,8 @@ def _service(
         tracer=tracer,
         timeout_s=own.publish_timeout_s,
     )
+    following = Following(results, routers, backoff=lambda: Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s))
+    reading = Reading(results)
     return InferenceService(
         generation=Generation(
             gateway_id=gateway_id,
@@ -221,9 +235,14 @@ def _service(
             streams=streams,
             publisher=publisher,
             catalogue=catalogue,
-            results=results,
+            following=following,
+            reading=reading,
             cancels=cancels,
             expiry_grace_s=own.cancel_wait_s,
+            duplicate_window_s=settings.queues.duplicate_window_s,
+        ),
+        attaching=Attaching(
+            streams=streams, following=following, reading=reading, draining=lambda: readiness.draining
         ),
         submission=Submission(admission=admission, publisher=publisher, catalogue=catalogue),
         results=results,
@@ -242,6 +261,7 @@ async def _serve(
         background = [
             tasks.create_task(parts.routers.run(), name="routers"),
             tasks.create_task(parts.recovery.run(), name="recovery"),
+            tasks.create_task(parts.hearing.run(), name="hearing"),
             tasks.create_task(parts.keeper.run(), name="layout"),
             tasks.create_task(_end_with_nats(parts.readiness), name="nats"),
         ]

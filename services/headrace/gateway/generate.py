@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from headrace.contract.errors import DeadlinePassed, Unavailable
-from headrace.contract.inference_wire import (
-    accepted_response,
-    finished_response,
-    queued_response,
-    tokens_response,
-)
+from headrace.contract.errors import DeadlinePassed
+from headrace.contract.fingerprint import fingerprint
+from headrace.contract.ids import may_be_used_again
+from headrace.contract.inference_wire import accepted_response, generate_response
 from headrace.contract.requests import Request
-from headrace.contract.values import Outcome, QueuePosition, TokenChunk
+from headrace.contract.values import OutcomeKind
 from headrace.gateway.admission import Admission, Admitted
+from headrace.gateway.audience import Stream
 from headrace.gateway.cancel import Cancels
 from headrace.gateway.catalogue import Catalogue
+from headrace.gateway.following import Following
+from headrace.gateway.originals import Receipt
 from headrace.gateway.publish import Publisher
+from headrace.gateway.reading import Reading
 from headrace.gateway.relay import Relay
-from headrace.gateway.results import Results
-from headrace.gateway.streams import Stream, Streams
-from headrace.gateway.tracing import describe_outcome, describe_position, describe_request
+from headrace.gateway.streams import Streams
+from headrace.gateway.tracing import describe_position, describe_request
 
 _NETWORK_SLACK_S = 0.05
 _ROUNDING = 0.011
@@ -45,40 +45,52 @@ class Generation:
         streams: Streams,
         publisher: Publisher,
         catalogue: Catalogue,
-        results: Results,
+        following: Following,
+        reading: Reading,
         cancels: Cancels,
         expiry_grace_s: float,
+        duplicate_window_s: float,
     ) -> None:
-        """`expiry_grace_s` is how long after a deadline the router's word of it is waited for."""
+        """`expiry_grace_s` is how long after a deadline the router's word of it is waited for, `duplicate_window_s` how
+        far back the broker knows ids.
+        """
         self._gateway_id = gateway_id
         self._admission = admission
         self._streams = streams
         self._publisher = publisher
         self._catalogue = catalogue
-        self._results = results
+        self._following = following
+        self._reading = reading
         self._cancels = cancels
         self._expiry_grace_s = expiry_grace_s
+        self._duplicate_window_s = duplicate_window_s
 
     async def stream(self, message: Any, remaining_s: float | None) -> AsyncGenerator[Any, None]:
         """The responses to a GenerateRequest: accepted, then places and tokens, then finished.
 
-        `remaining_s` is what is left of the call's deadline. Raises an error of the tree for whatever is refused.
+        `remaining_s` is what is left of the call's deadline. A request that an earlier call has published is followed,
+        from its first token on. Raises an error of the tree for whatever is refused.
         """
-        admitted = await self._admission.admit(message, remaining_s)
+        # A request that is to be kept has no deadline but its own: it outlives the call.
+        admitted = await self._admission.admit(message, None if message.keep else remaining_s)
         request = replace(admitted.request, gateway=self._gateway_id)
         describe_request(request, stream=True)
         # Registered before it is published: a fast router's first tokens must find it.
         with self._streams.open(request.tenant, request.id) as stream:
-            await self._publish(Admitted(request=request, chosen=admitted.chosen))
+            stream.audience.fingerprint = fingerprint(request)
+            receipt = await self._publish(Admitted(request=request, chosen=admitted.chosen), stream)
+            stream.audience.known = True
+            stream.audience.kept |= request.keep or receipt.kept
             with self._given_up_early(request, stream):
-                position = self._catalogue.position(request.model, request.priority)
-                describe_position(position)
-                yield accepted_response(request.id, position)
-                with _failing_at_deadline(stream.relay, request, self._expiry_grace_s):
-                    async for response in self._relayed(stream):
-                        yield response
+                async with self._followed(stream, receipt):
+                    position = self._catalogue.position(request.model, request.priority)
+                    describe_position(position)
+                    yield accepted_response(request.id, position)
+                    with _failing_at_deadline(stream.relay, request, self._expiry_grace_s):
+                        async for event in self._reading.events(stream):
+                            yield generate_response(event)
 
-    async def _publish(self, admitted: Admitted) -> None:
+    async def _publish(self, admitted: Admitted, stream: Stream) -> Receipt:
         """Publishes. A call that ends meanwhile gives the request up only once it is known that the broker took it from
         here: else it may be that of a client who asked another gateway, with the same id, when this one was slow.
         """
@@ -86,52 +98,39 @@ class Generation:
         began_s = time.time()
         publishing = asyncio.ensure_future(self._publisher.publish(admitted))
         try:
-            await asyncio.shield(publishing)
+            return await asyncio.shield(publishing)
         except asyncio.CancelledError:
-            late = request.deadline_s is not None and _is_late(began_s, request.deadline_s)
-            self._cancels.give_up_if(publishing, request.tenant, request.id, expired=late)
+            if not (request.keep or stream.cut):
+                late = request.deadline_s is not None and _is_late(began_s, request.deadline_s)
+                self._cancels.give_up_if(publishing, stream.audience, expired=late)
             raise
 
-    async def _relayed(self, stream: Stream) -> AsyncGenerator[Any, None]:
-        while True:
-            event = await stream.relay.read()
-            match event:
-                case TokenChunk():
-                    yield tokens_response(event)
-                case QueuePosition():
-                    yield queued_response(event)
-                case Outcome():
-                    if stream.relay.lacks(event):
-                        yield tokens_response(await self._rest_of(stream))
-                    describe_outcome(event)
-                    yield finished_response(event)
-                    return
-
-    async def _rest_of(self, stream: Stream) -> TokenChunk:
-        """The tokens that got lost on their way here, from the durable outcome."""
-        whole = await self._results.find(stream.tenant, stream.request_id)
-        rest = None if whole is None else stream.relay.rest_of(whole)
-        if rest is None:
-            raise Unavailable(
-                "stream",
-                f"tokens from index {stream.relay.next_index} on were lost; GetResult has all of {stream.request_id}",
-            )
-        return rest
+    @asynccontextmanager
+    async def _followed(self, stream: Stream, receipt: Receipt) -> AsyncIterator[None]:
+        """Brings the stream what an earlier call's request has made, and makes."""
+        if receipt.outcome is not None:
+            stream.audience.end(receipt.outcome)
+            yield
+        elif receipt.again or may_be_used_again(stream.request_id, time.time(), self._duplicate_window_s):
+            async with self._following.follow(stream):
+                yield
+        else:
+            yield
 
     @contextmanager
     def _given_up_early(self, request: Request, stream: Stream) -> Iterator[None]:
-        """Ends the request at the router where the call ends before it: on cancellation, disconnection or deadline.
+        """Has the request ended where the call ends before it, on cancellation, disconnection or deadline, and no other
+        client waits for it here.
 
-        Not where this gateway cut the stream: its client still wants the outcome, and fetches it elsewhere.
+        Not where this gateway cut the stream: its client goes on elsewhere.
         """
         began_s = time.time()
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit, DeadlinePassed):
-            if stream.cut:
-                raise
-            late = request.deadline_s is not None and _is_late(began_s, request.deadline_s)
-            self._cancels.give_up(request.tenant, request.id, expired=late)
+            if not stream.cut:
+                late = request.deadline_s is not None and _is_late(began_s, request.deadline_s)
+                stream.audience.forsaken = OutcomeKind.EXPIRED if late else OutcomeKind.CANCELLED
             raise
 
 

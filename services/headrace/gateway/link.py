@@ -11,19 +11,20 @@ from typing import Any
 import grpc.aio
 import structlog
 
-from headrace.contract.deliver import DeliveryMessage, GatewayJoin, GatewayMessage
+from headrace.contract.deliver import DeliveryMessage
 from headrace.contract.deliver_wire import decode_delivery_message, encode_gateway_message
 from headrace.contract.errors import HeadraceError
 from headrace.gateway.catalogue import Catalogue
-from headrace.gateway.streams import Stream, Streams, pieces
+from headrace.gateway.streams import Streams
+from headrace.gateway.words import Words
 from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.keepalive import KEEPALIVE, Keepalive
 from headrace.v1.router_pb2_grpc import RouterServiceStub
 
 log = structlog.get_logger(__name__)
 
-TOKENS_PER_JOIN = 200_000
-"""Tokens of held streams in one message: with their text about 2 MB, well below the largest message."""
+MAX_WORDS = 100_000
+"""Requests of which a router has still to be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Redial:
 class Link:
     """Dials a router, tells it who waits here, and hands on what it delivers.
 
-    Writers: `run` alone writes `_call`.
+    Writers: `run` and what it calls write `_call` and `_joined`; `tell` adds to `_words`.
     """
 
     def __init__(
@@ -74,9 +75,12 @@ class Link:
         self._redial = redial
         self._on_lost = on_lost
         self._call: Any = None
+        self._joined = False
+        self._deaf = False
+        self._words = Words(gateway_id, streams, limit=MAX_WORDS)
 
     def __repr__(self) -> str:
-        return f"<Link to {self.member.id} at {self.member.address}, {'up' if self._call else 'down'}>"
+        return f"<Link to {self.member.id} at {self.member.address}, {'up' if self._joined else 'down'}>"
 
     async def run(self, is_member: Callable[[], bool]) -> None:
         """Keeps the stream up, and returns when it is down and the router no longer a member."""
@@ -86,13 +90,15 @@ class Link:
                 await self._serve()
                 problem = "it ended the stream"
             except asyncio.CancelledError:
-                self._catalogue.forget(self.member.id)
-                raise
+                if not self._deaf:
+                    self._catalogue.forget(self.member.id)
+                    raise
+                problem = "it does not take what it is told"
             except grpc.aio.AioRpcError as error:
                 problem = error.code().name
             except HeadraceError as error:
                 problem = str(error)
-            joined = self._call is not None
+            joined, self._deaf = self._joined, False
             self._lose()
             failures = 1 if joined else failures + 1
             if failures == 1:  # said once, however often it is tried
@@ -114,42 +120,56 @@ class Link:
             keepalive=self._redial.keepalive,
             max_message_bytes=self._redial.max_message_bytes,
         ) as channel:
-            call = RouterServiceStub(channel).Deliver()
+            call = self._call = RouterServiceStub(channel).Deliver()
+            talking: asyncio.Task[None] | None = None
             try:
-                await self._join(call, self._streams.waiting())
-                async for message in call:
-                    self._take(call, decode_delivery_message(message))
+                for message in self._words.everything():
+                    await call.write(encode_gateway_message(message))
+                talking = asyncio.create_task(self._talk(call), name=f"tell {self.member.id}")
+                async for received in call:
+                    self._take(decode_delivery_message(received))
             finally:
+                self._call = None
                 call.cancel()
+                if talking is not None:
+                    talking.cancel()
 
-    async def _join(self, call: Any, streams: tuple[Stream, ...]) -> None:
-        for held in pieces(streams, TOKENS_PER_JOIN):
-            join = GatewayJoin(gateway_id=self._gateway_id, held=held)
-            await call.write(encode_gateway_message(GatewayMessage(join=join)))
+    async def _talk(self, call: Any) -> None:
+        """Tells the router what is to be told, for as long as the stream is up."""
+        try:
+            while True:
+                for message in await self._words.take():
+                    await call.write(encode_gateway_message(message))
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            log.debug(
+                "router.not_told", router=self.member.id
+            )  # its stream is breaking, as the reader will see
 
-    def _take(self, call: Any, message: DeliveryMessage) -> None:
+    def _take(self, message: DeliveryMessage) -> None:
         if message.welcome:
-            self._call = call
+            self._joined = True
             log.info("router.joined", router=self.member.id, address=self.member.address)
         if message.catalogue is not None:
             self._catalogue.update(self.member.id, message.catalogue)
+        for recall in message.recall:  # before its tokens, which count from then on
+            self._streams.recalled(self.member.id, recall)
+            self.tell(recall.tenant, recall.request_id)
         for delivery in message.deliveries:
             self._streams.deliver(self.member.id, delivery)
         if message.draining:
             # It finishes what runs, and takes nothing new.
             self._catalogue.forget(self.member.id)
 
-    async def tell(self, streams: tuple[Stream, ...]) -> None:
-        """Tells the router of streams that lost theirs: it may be the one to go on with them."""
+    def tell(self, tenant: str, request_id: str) -> None:
+        """Has the router told who waits here for a request, or that nobody does. Does not wait."""
         if self._call is None:
-            return  # it is told when it is joined
-        try:
-            await self._join(self._call, streams)
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-            log.debug("router.not_told", router=self.member.id)  # its stream is breaking
+            return  # it is told everything when it is joined
+        if not self._words.add(tenant, request_id):
+            self._deaf = True
+            self._call.cancel()
 
     def _lose(self) -> None:
         self._catalogue.forget(self.member.id)
-        if self._call is not None:
-            self._call = None
+        if self._joined:
+            self._joined = False
             self._on_lost(self.member.id)

@@ -14,20 +14,15 @@ from nats.js.errors import APIError
 from opentelemetry.trace import Tracer
 
 from headrace.contract import subjects
-from headrace.contract.errors import (
-    DuplicateRequest,
-    HeadraceError,
-    InvalidRequest,
-    Overloaded,
-    Unavailable,
-)
+from headrace.contract.errors import HeadraceError, InvalidRequest, Overloaded, Unavailable
+from headrace.contract.fingerprint import fingerprint
 from headrace.contract.queue_wire import encode_request
 from headrace.contract.requests import Request
 from headrace.contract.subjects import Queue
 from headrace.gateway.admission import Admitted
 from headrace.gateway.broker import require_connection, unanswered
 from headrace.gateway.catalogue import Catalogue
-from headrace.gateway.results import Results
+from headrace.gateway.originals import Originals, Receipt
 from headrace.gateway.tracing import send_span
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.nats_refusal import Refusal, may_lack_stream, refusal_of
@@ -52,7 +47,7 @@ class Publisher:
         nc: Client,
         js: JetStreamContext,
         *,
-        results: Results,
+        originals: Originals,
         catalogue: Catalogue,
         health: NatsHealth,
         missed: Callable[[], None],
@@ -63,7 +58,7 @@ class Publisher:
         """`missed` is called where no stream takes a request."""
         self._nc = nc
         self._js = js
-        self._results = results
+        self._originals = originals
         self._catalogue = catalogue
         self._health = health
         self._missed = missed
@@ -71,35 +66,41 @@ class Publisher:
         self._tracer = tracer
         self._timeout_s = timeout_s
 
-    async def publish(self, admitted: Admitted) -> None:
-        """Returns when the broker has the request.
+    async def publish(self, admitted: Admitted) -> Receipt:
+        """Returns when the broker has the request, from this call or from an earlier one that asked for the same.
 
-        Raises DuplicateRequest where the id is in use, InvalidRequest where it is too large for the object store too,
-        Overloaded where its queue is full, Unavailable where the broker is away.
+        Raises DuplicateRequest where the id is another request's, InvalidRequest where it is too large for the object
+        store too, Overloaded where its queue is full, Unavailable where the broker is away.
         """
         request = admitted.request
         require_connection(self._nc)
-        if admitted.chosen and await self._results.find(request.tenant, request.id) is not None:
-            raise DuplicateRequest(request.id)
+        if admitted.chosen and (ended := await self._originals.ended(request)) is not None:
+            return ended
         queue = Queue(model=request.model, priority=request.priority, tenant=request.tenant)
         body = encode_request(request)
         with send_span(self._tracer, request, queue, body) as trace:
             headers = {
                 subjects.HEADER_REQUEST_ID: request.id,
                 subjects.HEADER_CONTENT_TYPE: subjects.CONTENT_TYPE_PROTOBUF,
+                # A payload that lies elsewhere need not be read to know what was asked for.
+                subjects.HEADER_FINGERPRINT: fingerprint(request),
                 Header.EXPECTED_STREAM.value: subjects.REQUESTS_STREAM,
             }
+            if request.keep:
+                headers[subjects.HEADER_KEEP] = "true"
             inject(trace, headers)
             if message_size(body, headers) > self._nc.max_payload:
                 # The server would cut the connection, and all requests with it, for this one.
                 request = await self._oversize.put_request(request)
                 body = encode_request(request)
-            if await self._send(request, queue, body, headers):
-                await self._oversize.drop_request(request)  # the message that the broker has is another one
-                raise DuplicateRequest(request.id)
+            earlier = await self._send(request, queue, body, headers)
+        if earlier is None:
+            return Receipt()
+        await self._oversize.drop_request(request)  # the message that the broker has is another one
+        return await self._originals.queued(admitted.request, earlier)
 
-    async def _send(self, request: Request, queue: Queue, body: bytes, headers: dict[str, str]) -> bool:
-        """Whether the broker had a request of that id within its duplicate window.
+    async def _send(self, request: Request, queue: Queue, body: bytes, headers: dict[str, str]) -> int | None:
+        """The message under which the broker took a request of that id before, within its duplicate window.
 
         Where no stream is there to take it, nobody has it: it is sent again, until the stream is declared anew or its
         servers have chosen who leads it, or the time is over.
@@ -121,7 +122,7 @@ class Publisher:
                     await self._oversize.drop_request(request)
                 raise self._refused(error, request, queue) from error
             self._health.fine(_PART)
-            return bool(ack.duplicate)
+            return ack.seq if ack.duplicate else None
 
     def _refused(self, error: Exception, request: Request, queue: Queue) -> HeadraceError:
         match refusal_of(error):
@@ -156,5 +157,5 @@ def _unconfirmed(request: Request, when: str) -> Unavailable:
     return Unavailable(
         "queue",
         f"the broker did not confirm request {request.id} {when};"
-        " if it has it, GetResult will have its outcome",
+        " sent again under this id, it is not done twice",
     )

@@ -1,4 +1,4 @@
-"""Ends the streams whose outcome was stored, but got lost on its way here together with the router that sent it.
+"""Ends the requests whose outcome was stored, but got lost on its way here together with the router that sent it.
 
 A router stores an outcome, sends it to the gateway, and acknowledges the request. If it dies after that, the broker
 sends the request to nobody else; the outcome in the store is then the only word of its end.
@@ -12,32 +12,32 @@ from collections.abc import Iterable
 import structlog
 
 from headrace.contract.errors import HeadraceError, Unavailable
+from headrace.gateway.audience import Audience
 from headrace.gateway.results import Results
-from headrace.gateway.streams import Stream
 from headrace.runtime.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
 
 class Recovery:
-    """Looks up the outcomes of streams that lost their router. Those without one wait for the router that takes over.
+    """Looks up the outcomes of requests that lost their router. Those without one wait for the router that takes over.
 
-    Bounded by the number of streams. Writers: `check` adds, `run` takes away.
+    Bounded by the number of requests that clients here wait for. Writers: `check` adds, `run` takes away.
     """
 
     def __init__(self, results: Results, *, backoff: Backoff) -> None:
         """`backoff` gives the pauses between looks while the broker is away."""
         self._results = results
         self._backoff = backoff
-        self._streams: dict[str, Stream] = {}
+        self._audiences: dict[str, Audience] = {}
         self._wake = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Recovery of {len(self._streams)} streams>"
+        return f"<Recovery of {len(self._audiences)} requests>"
 
-    def check(self, streams: Iterable[Stream]) -> None:
+    def check(self, audiences: Iterable[Audience]) -> None:
         """Has the outcomes of these looked up."""
-        self._streams.update((stream.request_id, stream) for stream in streams)
+        self._audiences.update((audience.request_id, audience) for audience in audiences)
         self._wake.set()
 
     async def run(self) -> None:
@@ -45,25 +45,25 @@ class Recovery:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            for request_id, stream in list(self._streams.items()):
+            for request_id, audience in list(self._audiences.items()):
                 try:
-                    await self._end_if_over(stream)
+                    await self._end_if_over(audience)
                 except Unavailable:
                     await asyncio.sleep(self._backoff.next_s())
                     self._wake.set()
                     break
                 self._backoff.reset()
-                self._streams.pop(request_id, None)
+                self._audiences.pop(request_id, None)
 
-    async def _end_if_over(self, stream: Stream) -> None:
-        if stream.relay.ended:
+    async def _end_if_over(self, audience: Audience) -> None:
+        if audience.ended:
             return
         try:
-            outcome = await self._results.find(stream.tenant, stream.request_id)
+            outcome = await self._results.find(audience.tenant, audience.request_id)
         except Unavailable:
             raise
         except HeadraceError as error:
-            log.warning("outcome.unreadable", request_id=stream.request_id, problem=str(error))
+            log.warning("outcome.unreadable", request_id=audience.request_id, problem=str(error))
             return
         if outcome is not None:
-            stream.relay.finish(outcome)
+            audience.end(outcome)

@@ -1,8 +1,8 @@
-"""One request's tokens on their way to its client.
+"""One request's tokens on their way to one client.
 
 Tokens arrive when a router sends them and leave when the client takes them. A client that is slow gets what has arrived
 meanwhile as one chunk: nobody else waits for it. The index of each token decides whether it is new, so that what a
-second router sends again reaches the client once.
+second router sends again reaches the client once. A chunk can be cut behind any of its tokens, text and all.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import io
 from array import array
 from collections import deque
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from headrace.contract.errors import HeadraceError
@@ -20,24 +21,23 @@ Event: TypeAlias = "QueuePosition | TokenChunk | Outcome"
 
 MAX_TOKENS = 4096
 MAX_CHARACTERS = 512 * 1024
-"""The most that is joined to one chunk, so that it fits a message: up to 4 bytes a character, 5 a token."""
-
-_INSIDE_A_CHUNK = -1
+"""The most that is joined to one chunk, so that it fits a message: up to 4 bytes a character, 8 a token."""
 
 
 class Relay:
-    """Takes deliveries in any order that routers send them, and gives tokens with the indices 0, 1, 2, … each once.
+    """Takes deliveries in any order that routers send them, and gives the tokens from `first_index` on, each once.
 
-    Bounded by the request's max_tokens: the tokens received are kept, as four bytes each with their text, for the
+    Bounded by the request's max_tokens: the tokens received are kept, as eight bytes each with their text, for the
     router that may have to go on from them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_index: int = 0) -> None:
+        """`first_index` is the first token that the client wants."""
+        self.first_index = first_index
         self._token_ids = array("I")
-        # The length of the text before each token, or _INSIDE_A_CHUNK. Same length as _token_ids.
-        self._text_before = array("l")
+        # How many characters of the text each token completed. Same length as _token_ids.
+        self._text_lengths = array("I")
         self._text = io.StringIO()
-        self._text_length = 0
         # What was not read yet: consecutive chunks, all of them also in the three above.
         self._unread: deque[TokenChunk] = deque()
         self._position: QueuePosition | None = None
@@ -48,17 +48,19 @@ class Relay:
     @property
     def next_index(self) -> int:
         """The index of the first token that was not received yet."""
-        return len(self._token_ids)
+        return self.first_index + len(self._token_ids)
 
     @property
-    def token_ids(self) -> tuple[int, ...]:
-        """All that was received, from index 0."""
-        return tuple(self._token_ids)
-
-    @property
-    def text(self) -> str:
-        """The text of `token_ids`."""
-        return self._text.getvalue()
+    def output(self) -> TokenChunk | None:
+        """All that was received, from `first_index` on; None where that is nothing."""
+        if not self._token_ids:
+            return None
+        return TokenChunk(
+            first_index=self.first_index,
+            token_ids=tuple(self._token_ids),
+            text=self._text.getvalue(),
+            text_lengths=tuple(self._text_lengths),
+        )
 
     @property
     def ended(self) -> bool:
@@ -66,40 +68,22 @@ class Relay:
         return self._outcome is not None
 
     def push(self, chunk: TokenChunk) -> bool:
-        """Takes tokens. What is here already is cut off.
+        """Takes tokens. What is here already, or lies before `first_index`, is cut off.
 
         False where they cannot follow what is here: tokens before them were lost. They are dropped, and `lacks` tells
         at the end that the durable outcome has to fill in.
         """
-        if self._outcome is not None or chunk.next_index <= self.next_index:
-            return True
-        new = self._cut(chunk)
-        if new is None:
-            return False
-        self._text_before.append(self._text_length)
-        self._text_before.extend([_INSIDE_A_CHUNK] * (len(new.token_ids) - 1))
-        self._token_ids.extend(new.token_ids)
-        self._text.write(new.text)
-        self._text_length += len(new.text)
-        self._unread.append(new)
-        self._position = None  # it runs: its place in the queue is no news any more
-        self._ready.set()
-        return True
-
-    def _cut(self, chunk: TokenChunk) -> TokenChunk | None:
-        """The part of `chunk` from `next_index` on; None where it cannot be told."""
-        if chunk.first_index == self.next_index:
-            return chunk
         if chunk.first_index > self.next_index:
-            return None
-        text_before = self._text_before[chunk.first_index]
-        if text_before == _INSIDE_A_CHUNK:
-            return None  # which of its text is new cannot be told
-        return TokenChunk(
-            first_index=self.next_index,
-            token_ids=chunk.token_ids[self.next_index - chunk.first_index :],
-            text=chunk.text[self._text_length - text_before :],
-        )
+            return False
+        new = chunk.since(self.next_index)
+        if new is not None and new.token_ids and self._outcome is None:
+            self._token_ids.extend(new.token_ids)
+            self._text_lengths.extend(new.lengths)
+            self._text.write(new.text)
+            self._unread.extend(pieces_of(new))
+            self._position = None  # it runs: its place in the queue is no news any more
+            self._ready.set()
+        return True
 
     def queued(self, position: QueuePosition) -> None:
         """Takes a new place in the queue; the latest counts."""
@@ -124,12 +108,10 @@ class Relay:
 
     def rest_of(self, whole: Outcome) -> TokenChunk | None:
         """What of the whole outcome never arrived here; None where `whole` does not go on from what did."""
-        seen = self.next_index
-        if whole.token_ids[:seen] != self.token_ids or len(whole.token_ids) == seen:
+        output, first, seen = whole.output, self.first_index, self.next_index
+        if output is None or output.token_ids[first:seen] != tuple(self._token_ids):
             return None
-        return TokenChunk(
-            first_index=seen, token_ids=whole.token_ids[seen:], text=whole.text[self._text_length :]
-        )
+        return output.since(seen)
 
     async def read(self) -> Event:
         """Waits for the next event; all tokens that are there come as one chunk. Nothing follows an outcome."""
@@ -146,13 +128,20 @@ class Relay:
             return self._joined()
         if self._outcome is not None:
             return self._outcome
+        return self.take_position()
+
+    def take_position(self) -> QueuePosition | None:
+        """The place in the queue, if it is the next event."""
         position, self._position = self._position, None
         return position
 
     def _joined(self) -> TokenChunk:
         """The unread chunks as one, as many as fit a message."""
         first = self._unread.popleft()
-        token_ids, texts, characters = list(first.token_ids), [first.text], len(first.text)
+        if not self._unread:
+            return first
+        token_ids, lengths, texts = list(first.token_ids), list(first.lengths), [first.text]
+        characters = len(first.text)
         while self._unread:
             later = self._unread[0]
             characters += len(later.text)
@@ -160,9 +149,37 @@ class Relay:
                 break
             self._unread.popleft()
             token_ids += later.token_ids
+            lengths += later.lengths
             texts.append(later.text)
-        return TokenChunk(first_index=first.first_index, token_ids=tuple(token_ids), text="".join(texts))
+        return TokenChunk(
+            first_index=first.first_index,
+            token_ids=tuple(token_ids),
+            text="".join(texts),
+            text_lengths=tuple(lengths),
+        )
 
     def __repr__(self) -> str:
         unread = len(self._unread)
-        return f"<Relay {self.next_index} tokens, {unread} unread chunks{', ended' if self.ended else ''}>"
+        return f"<Relay to {self.next_index}, {unread} unread chunks{', ended' if self.ended else ''}>"
+
+
+def pieces_of(chunk: TokenChunk) -> Iterator[TokenChunk]:
+    """`chunk` in pieces that fit a message each: an outcome's whole output comes as one."""
+    if len(chunk.token_ids) <= MAX_TOKENS and len(chunk.text) <= MAX_CHARACTERS:
+        yield chunk
+        return
+    lengths, begin, at = chunk.lengths, 0, 0
+    while begin < len(lengths):
+        end, characters = begin, 0
+        while end < len(lengths) and end - begin < MAX_TOKENS:
+            if end > begin and characters + lengths[end] > MAX_CHARACTERS:
+                break
+            characters += lengths[end]
+            end += 1
+        yield TokenChunk(
+            first_index=chunk.first_index + begin,
+            token_ids=chunk.token_ids[begin:end],
+            text=chunk.text[at : at + characters],
+            text_lengths=lengths[begin:end],
+        )
+        begin, at = end, at + characters

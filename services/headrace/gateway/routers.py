@@ -114,11 +114,11 @@ class Routers:
             if link.member == member:
                 return
             task.cancel()  # a new process under the old name
-            self._lost(router_id, tasks)
-        if self._supersede(member, tasks):
+            self._lost(router_id)
+        if self._supersede(member):
             self._start(member, tasks)
 
-    def _supersede(self, member: Member, tasks: asyncio.TaskGroup) -> bool:
+    def _supersede(self, member: Member) -> bool:
         """Ends the link to whoever was at the address of `member` before. False where a younger one is there.
 
         One process listens at an address. A link to one that was killed would reach its successor there, and two links
@@ -130,7 +130,7 @@ class Routers:
                     return False  # the report of one that is gone
                 task.cancel()
                 self._heard_s.pop(link.member.id, None)
-                self._lost(link.member.id, tasks)
+                self._lost(link.member.id)
         return True
 
     def _start(self, member: Member, tasks: asyncio.TaskGroup) -> None:
@@ -140,7 +140,7 @@ class Routers:
             streams=self._streams,
             catalogue=self._catalogue,
             redial=self._redial,
-            on_lost=lambda lost: self._lost(lost, tasks),
+            on_lost=self._lost,
         )
         task = tasks.create_task(self._keep(link), name=f"link to {member.id}")
         self._links[member.id] = (link, task)
@@ -162,16 +162,22 @@ class Routers:
         del self._heard_s[router_id]
         return False
 
-    def _lost(self, router_id: str, tasks: asyncio.TaskGroup) -> None:
+    def tell(self, tenant: str, request_id: str) -> None:
+        """Has every router told who waits here for a request, or that nobody does."""
+        for link, _ in list(self._links.values()):
+            link.tell(tenant, request_id)
+
+    def _lost(self, router_id: str) -> None:
         """Its streams wait for another router: the others learn what their clients have already."""
         orphans = self._streams.orphaned_by(router_id)
         if not orphans:
             return
-        log.warning("router.lost", router=router_id, streams=len(orphans))  # they wait for another
+        log.warning("router.lost", router=router_id, requests=len(orphans))  # they wait for another
         self._recovery.check(orphans)
         for link, _ in list(self._links.values()):
             if link.member.id != router_id:
-                tasks.create_task(link.tell(orphans), name=f"tell {link.member.id}")
+                for audience in orphans:
+                    link.tell(audience.tenant, audience.request_id)
 
 
 def member_of(router_id: str, body: bytes) -> Member | None:

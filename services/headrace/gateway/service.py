@@ -1,4 +1,4 @@
-"""The five RPCs. Each error of the tree that they raise becomes a status in the server's interceptor."""
+"""The six RPCs. Each error of the tree that they raise becomes a status in the server's interceptor."""
 
 # ruff: noqa: N802 — the proto names the methods
 from __future__ import annotations
@@ -8,13 +8,14 @@ from contextlib import aclosing
 from typing import Any
 
 from headrace.contract.common_wire import decode_duration
-from headrace.contract.errors import InvalidRequest, NotFound, Unavailable
+from headrace.contract.errors import InvalidRequest, NotFound
 from headrace.contract.inference_wire import (
     cancel_response,
     decode_result_key,
     models_response,
     result_response,
 )
+from headrace.gateway.attach import Attaching
 from headrace.gateway.cancel import Cancels
 from headrace.gateway.catalogue import Catalogue
 from headrace.gateway.generate import Generation
@@ -36,6 +37,7 @@ class InferenceService(InferenceServiceServicer):
         self,
         *,
         generation: Generation,
+        attaching: Attaching,
         submission: Submission,
         results: Results,
         cancels: Cancels,
@@ -45,6 +47,7 @@ class InferenceService(InferenceServiceServicer):
     ) -> None:
         """The longest waits: of one GetResult for an outcome, and of ListModels for a first router."""
         self._generation = generation
+        self._attaching = attaching
         self._submission = submission
         self._results = results
         self._cancels = cancels
@@ -59,9 +62,10 @@ class InferenceService(InferenceServiceServicer):
                 yield response
 
     async def Attach(self, request: Any, context: ServicerContext) -> AsyncIterator[Any]:
-        """Not served yet: GetResult has the outcome."""
-        raise Unavailable("Attach", "is not served yet; GetResult has the outcome")
-        yield  # type: ignore[unreachable]  # makes it a generator
+        """Accepted, tokens from an index on, finished."""
+        async with aclosing(self._attaching.stream(request)) as responses:
+            async for response in responses:
+                yield response
 
     async def Submit(self, request: Any, context: ServicerContext) -> Any:
         """Accepted."""

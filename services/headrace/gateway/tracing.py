@@ -9,6 +9,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer
 from opentelemetry.util.types import AttributeValue
 
+from headrace.contract.inference_wire import Attachment
 from headrace.contract.requests import Request
 from headrace.contract.subjects import Queue
 from headrace.contract.values import Outcome, QueuePosition, TraceContext
@@ -37,6 +38,13 @@ def describe_request(request: Request, *, stream: bool) -> None:
             names.GATEWAY: request.gateway,
         }
     )
+
+
+def describe_attachment(wanted: Attachment) -> None:
+    """Writes which request a client attaches to on the call's span."""
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attributes({names.REQUEST_ID: wanted.request_id, names.TENANT: wanted.tenant})
 
 
 def describe_position(position: QueuePosition) -> None:

@@ -41,6 +41,7 @@ _CODES: dict[type[HeadraceError], grpc.StatusCode] = {
     errors.UnknownMember: grpc.StatusCode.NOT_FOUND,
     errors.NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
+    errors.OutputLost: grpc.StatusCode.DATA_LOSS,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.EngineFailed: grpc.StatusCode.INTERNAL,
     errors.TooManyAttempts: grpc.StatusCode.INTERNAL,
