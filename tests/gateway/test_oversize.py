@@ -125,8 +125,12 @@ async def test_what_is_refused_leaves_no_object(
     used = new_request_id()
     await client.submit(model="tiny", prompt="x" * SMALL, request_id=used)
     before = await left(nc)
+    await client.submit(
+        model="tiny", prompt="x" * SMALL, request_id=used
+    )  # the same again: nothing more is kept
+    assert await left(nc) == before
     with pytest.raises(DuplicateRequest):
-        await client.submit(model="tiny", prompt="x" * SMALL, request_id=used)
+        await client.submit(model="tiny", prompt="y" * SMALL, request_id=used)
     assert await left(nc) == before
     await client.submit(model="tiny", prompt="small")
     with pytest.raises(Overloaded, match="queue of tiny"):
@@ -186,7 +190,7 @@ async def store(nc: Client, outcome: Outcome, body: bytes, content_type: str = C
 
 def larger_than_grpcs_limit() -> Outcome:
     """Which is 4 MiB."""
-    return replace(completed(new_request_id(), "x" * 4_500_000), token_ids=(120,))
+    return replace(completed(new_request_id(), "x" * 4_500_000), token_ids=(120,), text_lengths=())
 
 
 @pytest.mark.parametrize("as_json", [False, True])
