@@ -15,21 +15,23 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from headrace.client.client import HeadraceClient
-from headrace.contract.client_wire import encode_get_result
+from headrace.contract.client_wire import decode_generate_response, encode_get_result
 from headrace.contract.errors import DuplicateRequest, InvalidRequest, Overloaded, Unavailable
 from headrace.contract.ids import new_request_id
-from headrace.contract.queue_wire import encode_result
+from headrace.contract.inference_wire import Attachment, encode_attach
+from headrace.contract.queue_wire import encode_request, encode_result
 from headrace.contract.requests import Request
 from headrace.contract.subjects import (
     CONTENT_TYPE_JSON,
     CONTENT_TYPE_PROTOBUF,
     HEADER_CONTENT_TYPE,
+    HEADER_REQUEST_ID,
     PAYLOADS_BUCKET,
     RESULTS_STREAM,
     parse_queue,
     result_subject,
 )
-from headrace.contract.values import Outcome, OutcomeKind
+from headrace.contract.values import Outcome, OutcomeKind, Priority, TokenChunk
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.oversize import Oversize
 from headrace.runtime.payloads import Payloads
@@ -121,7 +123,7 @@ async def test_a_large_chat_arrives_whole(
 async def test_what_is_refused_leaves_no_object(
     client: HeadraceClient, router: ActingRouter, nc: Client, oversize: Oversize
 ) -> None:
-    """By a full queue, as a duplicate, as over the limits."""
+    """By a full queue, for its id, as over the limits; nor does what was sent before."""
     used = new_request_id()
     await client.submit(model="tiny", prompt="x" * SMALL, request_id=used)
     before = await left(nc)
@@ -247,3 +249,41 @@ async def test_an_outcome_gives_no_other_tenants_object(
     assert found.text == ""
     assert found.failure is not None
     assert found.failure.code == "RESULT_LOST"
+
+
+async def test_attach_gives_a_large_outcome_in_messages_that_fit(
+    router: ActingRouter, nc: Client, oversize: Oversize, stub: InferenceServiceAsyncStub
+) -> None:
+    """A client with gRPC's own limit gets all of it, from any index on."""
+    text = "größer " * 350_000
+    outcome = replace(
+        completed(new_request_id(), text), token_ids=tuple(range(350_000)), text_lengths=(7,) * 350_000
+    )
+    outcome = replace(outcome, usage=replace(outcome.usage, output_tokens=350_000))
+    small = await oversize.put_outcome("default", outcome, encode_result(outcome, as_json=False))
+    await store(nc, outcome, encode_result(small, as_json=False))
+    wanted = Attachment(tenant="default", request_id=outcome.request_id, from_index=3)
+    came, at = [], 3
+    async for response in stub.Attach(encode_attach(wanted)):
+        if isinstance(event := decode_generate_response(response), TokenChunk):
+            assert event.first_index == at
+            at = event.next_index
+            came.append(event.text)
+    assert at == 350_000
+    assert "".join(came) == text[21:]
+
+
+async def test_a_large_request_of_a_producer_is_recognised(
+    client: HeadraceClient, router: ActingRouter, nc: Client, oversize: Oversize
+) -> None:
+    """Its message says nothing of what is asked: its object does."""
+    asked = Request(
+        id=new_request_id(), tenant="default", model="tiny", priority=Priority.NORMAL, prompt="x" * SMALL
+    )
+    body = encode_request(await oversize.put_request(asked))
+    headers = {HEADER_REQUEST_ID: asked.id, HEADER_CONTENT_TYPE: CONTENT_TYPE_PROTOBUF}
+    await nc.jetstream().publish("hr.v1.req.tiny.normal.default", body, headers=headers)
+    accepted = await client.submit(model="tiny", prompt=asked.prompt, request_id=asked.id)
+    assert accepted.request_id == asked.id
+    with pytest.raises(DuplicateRequest):
+        await client.submit(model="tiny", prompt="y" * SMALL, request_id=asked.id)

@@ -37,6 +37,13 @@ class Router:
     ledger: Ledger
     ownership: Ownership
     taken: list[Record] = field(default_factory=list)
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def loses(self) -> list[Record]:
+        """What it has let go of, once that is anything."""
+        async with asyncio.timeout(10):
+            await self.lost.wait()
+        return self.taken
 
     def holds(self, record: Record, hold: Hold = Hold.OWNED) -> None:
         record.hold = hold
@@ -48,11 +55,12 @@ async def router(
     server: EmbeddedNats, router_id: str, *, others: Callable[[], bool] = lambda: True, max_kept: int = 10
 ) -> AsyncIterator[Router]:
     client = await nats.connect(server.url)
-    ledger, taken = Ledger(), list[Record]()
+    ledger, taken, lost = Ledger(), list[Record](), asyncio.Event()
 
     def let_go(record: Record) -> None:
         record.hold = Hold.TAKEN
         taken.append(record)
+        lost.set()
 
     ownership = Ownership(
         client,
@@ -67,7 +75,7 @@ async def router(
     await ownership.listen()
     await client.flush()
     try:
-        yield Router(client, ledger, ownership, taken)
+        yield Router(client, ledger, ownership, taken, lost)
     finally:
         await client.close()
 
@@ -82,7 +90,7 @@ async def test_an_owner_says_so_and_nobody_else_says_anything(nats_server: Embed
         assert await b.ownership.claim(owned) == Running()
         assert await b.ownership.claim(claimed) is None
         await a.client.flush()
-        assert a.taken == [claimed]
+        assert await a.loses() == [claimed]
         foreign = a_record(id=other.id)  # of another tenant
         assert await b.ownership.claim(foreign) is None
         assert owned.hold is Hold.OWNED
@@ -124,7 +132,7 @@ async def test_who_is_alone_neither_waits_nor_is_waited_for(nats_server: Embedde
         assert await a.ownership.claim(record) is None
         assert time.monotonic() - began_s < WAIT_S
         await b.client.flush()
-        assert b.taken == [record], "one that was thought gone hears of it"
+        assert await b.loses() == [record], "one that was thought gone hears of it"
 
 
 async def test_hand_overs_are_bounded(nats_server: EmbeddedNats) -> None:

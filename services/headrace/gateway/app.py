@@ -218,7 +218,7 @@ def _service(
     publisher = Publisher(
         nc,
         js,
-        originals=Originals(js, results),
+        originals=Originals(js, results, oversize),
         catalogue=catalogue,
         oversize=oversize,
         health=readiness.nats,

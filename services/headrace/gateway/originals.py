@@ -10,13 +10,14 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, NotFoundError
 
 from headrace.contract import subjects
-from headrace.contract.errors import DuplicateRequest, HeadraceError
+from headrace.contract.errors import DuplicateRequest, HeadraceError, Unavailable
 from headrace.contract.fingerprint import fingerprint
 from headrace.contract.queue_wire import decode_request
 from headrace.contract.requests import Request
 from headrace.contract.values import Outcome, OutcomeKind
 from headrace.gateway.broker import unanswered
 from headrace.gateway.results import Result, Results
+from headrace.runtime.oversize import Oversize
 
 _STORED_S = 1.0
 """A request leaves its queue only after its outcome is stored; a replica of the store may know this much later."""
@@ -34,12 +35,19 @@ class Receipt:
     outcome: Outcome | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Original:
+    fingerprint: str
+    kept: bool
+
+
 class Originals:
     """Finds what an id was used for, and raises DuplicateRequest where that was another request."""
 
-    def __init__(self, js: JetStreamContext, results: Results) -> None:
+    def __init__(self, js: JetStreamContext, results: Results, oversize: Oversize) -> None:
         self._js = js
         self._results = results
+        self._oversize = oversize
 
     async def ended(self, request: Request) -> Receipt | None:
         """What is known of an id that has an outcome; None where it has none."""
@@ -58,32 +66,28 @@ class Originals:
             return _same(request, result)
         except (APIError, nats.errors.Error, TimeoutError) as error:
             raise unanswered(error) from error
-        original = _read(message)
+        original = await self._read(message)
         if original is None or original.fingerprint != fingerprint(request):
             raise DuplicateRequest(request.id)
         return Receipt(again=True, kept=original.kept)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Original:
-    fingerprint: str
-    kept: bool
-
-
-def _read(message: RawStreamMsg) -> _Original | None:
-    """What a queued message asks for; None where it is no request."""
-    headers = message.headers or {}
-    try:
-        queue = subjects.parse_queue(message.subject or "")
-        content_type = headers.get(subjects.HEADER_CONTENT_TYPE, "")
-        request = decode_request(message.data or b"", content_type, queue)
-    except HeadraceError:
-        return None
-    return _Original(
-        fingerprint=headers.get(subjects.HEADER_FINGERPRINT) or fingerprint(request),
+    async def _read(self, message: RawStreamMsg) -> _Original | None:
+        """What a queued message asks for; None where it is no request."""
+        headers, body = message.headers or {}, message.data or b""
+        told = headers.get(subjects.HEADER_FINGERPRINT)
+        try:
+            queue = subjects.parse_queue(message.subject or "")
+            content_type = headers.get(subjects.HEADER_CONTENT_TYPE, "")
+            request = decode_request(body, content_type, queue)
+            if not told:
+                whole = await self._oversize.whole_request(body, content_type, queue, request)
+                told = fingerprint(whole)
+        except Unavailable:
+            raise
+        except HeadraceError:
+            return None
         # Only a gateway whose client waits names itself.
-        kept=not request.gateway or subjects.HEADER_KEEP in headers,
-    )
+        return _Original(fingerprint=told, kept=not request.gateway or subjects.HEADER_KEEP in headers)
 
 
 def _same(request: Request, result: Result) -> Receipt:
