@@ -93,6 +93,7 @@ async def test_no_room_at_all(tmp_path: Path) -> None:
         "queues.max_bytes": 4 * MIB,
         "queues.result_max_bytes": 4 * MIB,
         "queues.dead_max_bytes": 4 * MIB,
+        "queues.payload_max_bytes": 4 * MIB,
     }
     with NatsServer(tmp_path / "nats", jetstream=["max_file_store: 200MB"]) as server:
         async with local_mesh(tmp_path, server.url, step_s=0.05, **bounds) as mesh:
