@@ -153,10 +153,10 @@ class Checker:
             self._violate("changed", f"the event said {brief(told)}, the outcome is {brief(durable)}", seen)
         if not seen.asked.sampled:
             self._check_chunks(seen, heard, durable)
-        if durable.kind is not K.COMPLETED or told is None:
+        if durable.kind is not K.COMPLETED or told is None or self._mixed(seen):
             return
         if not heard.whole:
-            if not self._events_lost(seen):
+            if not self._hits_on_the_way(seen):
                 here = f"{heard.next_index} of {len(durable.token_ids)} tokens, {heard.gaps} gaps"
                 self._violate("gap", f"{here} on NATS, and neither router nor broker was hit", seen)
         elif heard.ids != durable.token_ids:
@@ -189,7 +189,13 @@ class Checker:
     def _redrawn(self, seen: Seen, reading: Reading) -> bool:
         """Whether gateway and router were lost, and with them all who knew what was drawn."""
         lost = any(call.problem and self._cut_off(call) for call in reading.calls)
-        return seen.asked.sampled and lost and self._events_lost(seen)
+        return seen.asked.sampled and lost and self._hits_on_the_way(seen) > 0
+
+    def _mixed(self, seen: Seen) -> bool:
+        """Whether a router that stood still while another drew anew and was lost may have gone on with its own tokens:
+        on NATS nobody tells them apart but by the outcome.
+        """
+        return seen.asked.sampled and self._hits_on_the_way(seen) > 1
 
     def _cut_off(self, call: Call, acts: Sequence[Act] = tuple(Act)) -> bool:
         """Whether the gateway was hit while it held the call: what became of it is then its client's to ask."""
@@ -201,9 +207,9 @@ class Checker:
             for struck in self._blows
         )
 
-    def _events_lost(self, seen: Seen) -> bool:
-        """Whether events may have been lost on their way from a router through the broker."""
-        return any(
+    def _hits_on_the_way(self, seen: Seen) -> int:
+        """How often routers or the broker were hit, through which its events came and may have been lost."""
+        return sum(
             kind_of(struck.blow.victim) in ("router", "nats")
             and struck.began_s <= (seen.ended_s or struck.began_s)
             and struck.back_s + DISTURBED_S >= seen.began_s

@@ -119,7 +119,11 @@ class Mesh:
     async def __aenter__(self) -> Self:
         await self.network.__aenter__()
         try:
-            for name in (NATS, *ROUTERS, *GATEWAYS, *WORKERS):
+            for name in (NATS, *ROUTERS, *GATEWAYS):
+                await self.start(name)
+            for router in ROUTERS:  # or all workers would join whichever is there first
+                await self._router_serves(router)
+            for name in WORKERS:
                 await self.start(name)
             await self.ready()
         except BaseException:
@@ -252,8 +256,11 @@ class Mesh:
     async def serves(self, name: str) -> None:
         """Returns when a process that was started serves, and the mesh with it."""
         if kind_of(name) == "router":
-            await healthy(f"127.0.0.1:{self.ports[name]}", "headrace.v1.RouterService")
+            await self._router_serves(name)
         await self.ready()
+
+    async def _router_serves(self, name: str) -> None:
+        await healthy(f"127.0.0.1:{self.ports[name]}", "headrace.v1.RouterService")
 
     async def ready(self) -> None:
         """Returns when both gateways list the lanes of all workers."""

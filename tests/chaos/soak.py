@@ -98,7 +98,7 @@ class Soak:
         self._tell = tell
         self._found = Found()
         self._open: dict[int, float] = {}
-        """When the last token of each open stream came, by client."""
+        """When the last event of each open stream came, or it was asked for, by client."""
         self._store = ModelStore(folder / "models")
         install_fake_model(self._store, timing=FakeTiming(step_s=plan.step_s))
         self._oracle = Oracle(self._store, MODEL, fake_continuation(self._store, MODEL))
@@ -174,6 +174,7 @@ class Soak:
                 max_tokens=rng.randint(*plan.tokens),
                 ignore_end=True,
             )
+            self._open[number] = time.monotonic()
             try:
                 await self._stream(number, door, asked)
             except (HeadraceError, TimeoutError) as error:

@@ -356,7 +356,10 @@ def test_a_consumer_on_nats_replaces_what_comes_again(oracle: Oracle) -> None:
     assert case.heard.text == "another text"
     # A router that was replaced and does not know it goes on with its own.
     case.heard.take(TokenChunk(first_index=9, token_ids=old[9:], text="old"))
+    case.hit("router-1", Act.HANG)
     assert case.broken() == {"content"}
+    case.hit("router-2")
+    assert case.broken() == set(), "it could not know: the one that had replaced it was lost"
 
 
 def test_a_gap_on_nats_is_excused_by_the_loss_of_its_router_or_of_the_broker_alone(oracle: Oracle) -> None:

@@ -67,6 +67,7 @@ async def soak(folder: Path) -> Mapping[str, float]:
     return {
         "errors": float(found.errors.total() + len(found.problems)),
         "open": float(found.least_open),
+        "flowing": float(found.least_flowing),
         "growth": max(100 * one.share for one in found.growths if one.name != NATS),
         "files": float(sum(one.more_files for one in found.growths)),
         "broker_growth": _mib(next(one for one in found.growths if one.name == NATS)),
