@@ -31,7 +31,7 @@ NATS = "nats"
 
 class Mesh:
     """nats-server, and `router-1`, `gateway-1`, `worker-1` … as many as are asked for. An async context manager; leaves
-    no process behind. Worker N joins router N, or the last one.
+    no process behind. Worker N joins router N, or another where that one is not there.
 
     `environment` is added to each process's. Logs go to `folder`, one file per name.
     """
@@ -101,8 +101,12 @@ class Mesh:
         """Starts a process; `ready` says when the mesh serves."""
         kind, _, number = name.partition("-")
         if kind == "worker":
-            router = self.routers[min(int(number), len(self.routers)) - 1]
-            own = {"HEADRACE_WORKER_ROUTER": self.address(router), "HEADRACE_WORKER_NAME": name}
+            first = min(int(number), len(self.routers)) - 1
+            routers = self.routers[first:] + self.routers[:first]
+            own = {
+                "HEADRACE_WORKER_ROUTER": ",".join(map(self.address, routers)),
+                "HEADRACE_WORKER_NAME": name,
+            }
         else:
             own = {f"HEADRACE_{kind.upper()}_PORT": str(self.ports[name])}
         argv = tied_to_parent([sys.executable, "-m", "headrace.cli", kind])
