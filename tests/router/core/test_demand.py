@@ -111,3 +111,17 @@ def test_what_can_only_be_refused_is_pulled_one_by_one() -> None:
     demand.arrived("q")
     assert demand.changed(2) == [], "full"
     assert demand.changed(1) == [("q", None)], "and asked again when it is not"
+
+
+def test_idle_queues_leave_room_for_those_that_are_not() -> None:
+    """Each may have an equal share of what the router holds on its way, so that all are asked at once."""
+    demand = Demand(max_held=100, lookahead=32)
+    for number in range(25):
+        demand.see(f"q{number}", "m")
+    pulled = [demand.pull(queue, 8, 0) for queue, _ in demand.changed(0)]
+    assert pulled == [4] * 25
+    demand.arrived("q7", 4)
+    assert demand.changed(0) == [("q7", "m")]
+    assert demand.pull("q7", 8, 4) == 0, "the router holds four of its hundred now"
+    assert demand.changed(0) == [("q7", "m")], "and asks again when it does not"
+    assert demand.pull("q7", 8, 0) == 4

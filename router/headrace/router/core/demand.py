@@ -4,7 +4,8 @@ Queues live in the broker: a router holds only what its lanes can take soon, and
 in one queue waits in that queue, and the head of every other queue is seen.
 
     target(queue) = room of the lanes that serve its model + look-ahead, or 0 where no lane does
-    pull          = target - waiting here - pulled and still to come, within what the router may hold in all
+    pull          = target - waiting here - pulled and still to come, within what the router may hold in all; and still
+                    to come at most an equal share of that, so that idle queues leave room for those that are not
 
 Messages of unknown models and of subjects that name no queue are pulled one by one, to be refused.
 """
@@ -88,8 +89,10 @@ class Demand:
     def _take(self, queue: str, target: int, held: int) -> int:
         known = self._queues[queue]
         wanted = target - self._waiting.get(queue, 0) - known.coming
-        count = min(wanted, self.max_held - held - self._coming)
-        if wanted > 0 and count < wanted:
+        share = max(1, self.max_held // len(self._queues)) - known.coming
+        room = self.max_held - held - self._coming
+        count = min(wanted, share, room)
+        if min(wanted, share) > max(room, 0):
             self._changed[queue] = None  # the router is full: ask again at the next event
         if count <= 0:
             return 0
