@@ -104,7 +104,6 @@ class GrpcClients:
             else:
                 call = seen.dials(reading, door.name)
                 events = door.generate(seen.asked)
-            again = again and not call.answered
             try:
                 if await self._read_call(seen, reading, call, door, events):
                     return
@@ -115,6 +114,7 @@ class GrpcClients:
                 await self._failed(seen, call, door, error)
             finally:
                 call.ended_s = time.monotonic()
+            again = again and not call.answered
             turn += 1
 
     async def _failed(self, seen: Seen, call: Call, door: Door, error: Exception) -> None:

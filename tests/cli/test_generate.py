@@ -120,7 +120,7 @@ def test_the_place_in_the_queue_is_shown_on_a_terminal() -> None:
 
 
 def outcome() -> Outcome:
-    usage = Usage(prompt_tokens=7, output_tokens=3, queue_s=0.25, attempts=2)
+    usage = Usage(prompt_tokens=7, output_tokens=3, queue_s=0.25, attempts=2, resumptions=1)
     return Outcome(
         request_id="r-1",
         kind=OutcomeKind.COMPLETED,

@@ -16,8 +16,18 @@ from headrace.client.unbroken import Event
 from headrace.contract.client_wire import decode_generate_response
 from headrace.contract.deliver import Delivery, HeldStream
 from headrace.contract.ids import new_request_id
-from headrace.contract.inference_wire import Attachment, encode_attach
-from headrace.contract.values import Accepted, Outcome, OutcomeKind, QueuePosition, TokenChunk, Usage
+from headrace.contract.inference_wire import Attachment, encode_attach, encode_generate
+from headrace.contract.requests import Request
+from headrace.contract.values import (
+    Accepted,
+    Outcome,
+    OutcomeKind,
+    Priority,
+    QueuePosition,
+    TokenChunk,
+    Usage,
+)
+from headrace.gateway import streams
 from headrace.runtime.grpc_status import problem_of
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import Settings
@@ -247,20 +257,84 @@ async def test_a_client_that_leaves_ends_nothing(
 async def test_a_kept_request_outlives_its_call(
     stub: InferenceServiceAsyncStub, client: HeadraceClient, router: ActingRouter
 ) -> None:
-    """Neither the end of the call nor its deadline ends it; Attach returns to it, where the client left."""
+    """Attach returns to it, where the client left. Meanwhile its tokens stay known here: a router that takes it over is
+    to go on from what its client has.
+    """
     async with aclosing(client.generate(model="tiny", prompt="p", keep=True)) as events:
         await anext(events)
         taken = await router.take()
         router.tokens(taken.id, 0, "The ")
         assert isinstance(await anext(events), TokenChunk)
-    async with asyncio.timeout(LIMIT_S):
-        assert await router.left.get() == taken.id
+    router.tokens(taken.id, 4, "en")
+    await gone(router, taken.id, "The en")
     assert router.cancels.empty()
-    attaching = asyncio.create_task(whole(stub, taken.id, 4))
-    assert await router.held() == (HeldStream(request_id=taken.id, first_index=4),)
-    router.tokens(taken.id, 4, "end")
-    await router.finish(taken, "The end")
-    assert (await attaching)[0] == chunk(4, "end")
+    async with aclosing(attach(stub, taken.id, 4)) as returned:
+        assert isinstance(await anext(returned), Accepted)
+        assert await anext(returned) == chunk(4, "en")
+        router.tokens(taken.id, 6, "d")
+        assert await anext(returned) == chunk(6, "d")
+        await router.finish(taken, "The end")
+        assert isinstance(await anext(returned), Outcome)
+    async with asyncio.timeout(LIMIT_S):
+        assert await router.left.get() == taken.id, "it is over, and nobody has it any more"
+
+
+async def gone(router: ActingRouter, request_id: str, text: str) -> None:
+    """Waits until the gateway has that much of a request whose client has left."""
+    async with asyncio.timeout(LIMIT_S):
+        while (held := await router.asked(request_id)) is None or held.text != text:
+            pass  # the tokens, or the client's end, are on their way
+    assert router.left.empty()
+
+
+async def test_a_kept_request_outlives_its_calls_deadline(
+    client: HeadraceClient, stub: InferenceServiceAsyncStub, router: ActingRouter
+) -> None:
+    """The request has one only where it says so itself, as the Python client does for it."""
+    asked = Request(
+        id=new_request_id(),
+        tenant="default",
+        model="tiny",
+        priority=Priority.NORMAL,
+        prompt="p",
+        keep=True,
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in stub.Generate(encode_generate(asked), timeout=0.5):
+            pass
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    taken = await router.take()
+    assert taken.request.deadline_s is None
+    await gone(router, asked.id, "")
+    assert router.cancels.empty()
+    async with aclosing(client.generate(model="tiny", prompt="p", keep=True, timeout_s=60)) as events:
+        await anext(events)
+        assert (await router.take()).request.deadline_s is not None
+
+
+async def test_of_too_many_kept_requests_the_first_left_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its routers are told; one that a client has come back to is his."""
+    monkeypatch.setattr(streams, "MAX_KEPT", 2)
+    departed: list[str] = []
+    all_of_them = streams.Streams(10, lambda audience, over: departed.append(audience.request_id))
+
+    def leave(request_id: str) -> None:
+        with all_of_them.open("default", request_id) as stream:
+            stream.audience.kept = True
+
+    for request_id in ("a", "b"):
+        leave(request_id)
+    assert (departed, len(all_of_them)) == ([], 0)
+    with all_of_them.open("default", "a"):
+        leave("c")
+        assert departed == [], "somebody waits for it"
+        leave("d")
+        assert departed == ["b"]
+    assert departed == ["b", "c"], "and when he has left, it is one of many again"
+    for request_id in ("d", "a"):
+        all_of_them.deliver("r", Delivery(request_id=request_id, finished=completed(request_id, "")))
+    assert departed == ["b", "c", "d", "a"]
+    await all_of_them.wait_empty()
 
 
 async def test_at_another_gateway_as_well(

@@ -272,3 +272,24 @@ async def test_followers_outlive_a_router(
         check(attached, expected, 10)
         await mesh.start(name)
         await mesh.ready()
+
+
+async def test_what_a_client_has_read_of_a_kept_request_stays_true(
+    mesh: Processes, client: HeadraceClient, elsewhere: HeadraceClient
+) -> None:
+    """Though it has left and the router is lost: a sampled answer, which nobody draws twice, goes on from there."""
+    for name in ("router", "router-2"):
+        read = Read()
+        events = client.generate(
+            model="fake", prompt=PROMPT, max_tokens=TOKENS, ignore_end=True, temperature=0.9, keep=True
+        )
+        await read.to(events, 20)
+        await events.aclose()
+        await mesh.kill(name)
+        await read_on(read, elsewhere)
+        outcome = await elsewhere.result(read.request_id, wait_s=LIMIT_S)
+        assert read.tokens is not None
+        assert (read.tokens.token_ids, read.tokens.text) == (outcome.token_ids, outcome.text)
+        assert len(outcome.token_ids) == TOKENS
+        await mesh.start(name)
+        await mesh.ready()

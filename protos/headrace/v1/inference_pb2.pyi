@@ -66,7 +66,9 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When the answer is no longer of use. The call's own deadline counts too: the earlier of both. Default none."""
+        """When the answer is no longer of use. The call's own deadline counts too, unless `keep` is set: the earlier of
+        both. Default none.
+        """
 
     def __init__(
         self,

@@ -29,8 +29,9 @@ class InferenceServiceStub:
     """The public front door, on the gateway.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
-    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
-    that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; DATA_LOSS for
+    tokens that are kept nowhere; UNAVAILABLE when a part that is needed does not answer. google.rpc.ErrorInfo holds the
+    stable code of Error.code.
     """
 
     def __init__(self, channel):
@@ -75,14 +76,16 @@ class InferenceServiceServicer:
     """The public front door, on the gateway.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
-    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
-    that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; DATA_LOSS for
+    tokens that are kept nowhere; UNAVAILABLE when a part that is needed does not answer. google.rpc.ErrorInfo holds the
+    stable code of Error.code.
     """
 
     def Generate(self, request, context):
         """Text from a prompt, streamed. The first response is `accepted`, the last is `finished`; the tokens of all
         responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request, unless
-        `keep` is set. The same request sent again under its id is not done again: the call gets the same answer, from index 0.
+        `keep` is set, or clients of another call follow it. The same request sent again under its id is not done again: the
+        call gets the same answer, from index 0.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,8 +173,9 @@ class InferenceService:
     """The public front door, on the gateway.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
-    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
-    that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; DATA_LOSS for
+    tokens that are kept nowhere; UNAVAILABLE when a part that is needed does not answer. google.rpc.ErrorInfo holds the
+    stable code of Error.code.
     """
 
     @staticmethod

@@ -30,8 +30,9 @@ class InferenceServiceStub:
     """The public front door, on the gateway.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
-    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
-    that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; DATA_LOSS for
+    tokens that are kept nowhere; UNAVAILABLE when a part that is needed does not answer. google.rpc.ErrorInfo holds the
+    stable code of Error.code.
     """
 
     @_typing.overload
@@ -41,7 +42,8 @@ class InferenceServiceStub:
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
     """Text from a prompt, streamed. The first response is `accepted`, the last is `finished`; the tokens of all
     responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request, unless
-    `keep` is set. The same request sent again under its id is not done again: the call gets the same answer, from index 0.
+    `keep` is set, or clients of another call follow it. The same request sent again under its id is not done again: the
+    call gets the same answer, from index 0.
     """
     Submit: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]
     """Queues a request and returns at once. It is answered whether or not anybody waits; fetch it with GetResult."""
@@ -63,15 +65,17 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """The public front door, on the gateway.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
-    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
-    that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; DATA_LOSS for
+    tokens that are kept nowhere; UNAVAILABLE when a part that is needed does not answer. google.rpc.ErrorInfo holds the
+    stable code of Error.code.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
     """Text from a prompt, streamed. The first response is `accepted`, the last is `finished`; the tokens of all
     responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request, unless
-    `keep` is set. The same request sent again under its id is not done again: the call gets the same answer, from index 0.
+    `keep` is set, or clients of another call follow it. The same request sent again under its id is not done again: the
+    call gets the same answer, from index 0.
     """
     Submit: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]  # type: ignore[assignment]
     """Queues a request and returns at once. It is answered whether or not anybody waits; fetch it with GetResult."""
@@ -92,8 +96,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """The public front door, on the gateway.
 
     Errors: INVALID_ARGUMENT with google.rpc.BadRequest naming the field; NOT_FOUND; ALREADY_EXISTS for a request id that
-    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; UNAVAILABLE when a part
-    that is needed does not answer. google.rpc.ErrorInfo holds the stable code of Error.code.
+    another request has; RESOURCE_EXHAUSTED with google.rpc.RetryInfo when there is no room; DEADLINE_EXCEEDED; DATA_LOSS for
+    tokens that are kept nowhere; UNAVAILABLE when a part that is needed does not answer. google.rpc.ErrorInfo holds the
+    stable code of Error.code.
     """
 
     @_abc_1.abstractmethod
@@ -104,7 +109,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.GenerateResponse], _abc.AsyncIterator[_inference_pb2.GenerateResponse]]:
         """Text from a prompt, streamed. The first response is `accepted`, the last is `finished`; the tokens of all
         responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request, unless
-        `keep` is set. The same request sent again under its id is not done again: the call gets the same answer, from index 0.
+        `keep` is set, or clients of another call follow it. The same request sent again under its id is not done again: the
+        call gets the same answer, from index 0.
         """
 
     @_abc_1.abstractmethod

@@ -98,8 +98,8 @@ class StreamView:
         if self._tokens > 1 and self._last_s > self._first_s:
             parts.append(f"{(self._tokens - 1) / (self._last_s - self._first_s):.0f} tokens/s")
         parts.append(f"waited {usage.queue_s * 1000:.0f} ms")
-        if usage.attempts > 1:
-            parts.append(f"resumed {usage.attempts - 1}×")
+        if usage.resumptions:
+            parts.append(f"resumed {usage.resumptions}×")
         parts.append(_end_word(outcome))
         return " · ".join([*parts, outcome.request_id or self.request_id])
 

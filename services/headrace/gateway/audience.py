@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -23,6 +23,8 @@ class Stream:
     relay: Relay
     leads: bool
     """Whether it wants more than the clients that were here before: routers have to be told of it."""
+    gone: bool = False
+    """Whether the client has left, and what it had is kept for a router that may have to go on from there."""
     cut: bool = False
     """Whether this gateway ends it before its outcome, because it is stopping."""
 
@@ -51,6 +53,8 @@ class Audience:
 
     request_id: str
     tenant: str
+    on_over: Callable[[Audience], None] = lambda audience: None
+    """Called when its outcome has come."""
     fingerprint: str = ""
     """Of what is asked for; "" = no client here said."""
     streams: list[Stream] = field(default_factory=list)
@@ -109,8 +113,7 @@ class Audience:
         if delivery.finished is not None:
             for stream in self.streams:
                 stream.relay.finish(delivery.finished)
-            self.over = True
-            self._is_served()
+            self._is_over()
 
     def _hand_out(self, delivery: Delivery) -> None:
         for stream in self.streams:
@@ -129,8 +132,7 @@ class Audience:
         """Gives all clients the rest of a durable outcome, and its end."""
         for stream in self.streams:
             stream.end(whole)
-        self.over = True
-        self._is_served()
+        self._is_over()
 
     def recalled_by(self, router_id: str) -> None:
         """A router goes on with the request: from now on its tokens count, and no other's."""
@@ -142,6 +144,11 @@ class Audience:
         self.router = ""
         if not self.over:
             self.served.clear()
+
+    def _is_over(self) -> None:
+        self.over = True
+        self._is_served()
+        self.on_over(self)
 
     def _is_served(self) -> None:
         self.known = True

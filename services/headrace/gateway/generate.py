@@ -27,10 +27,11 @@ from headrace.gateway.relay import Relay
 from headrace.gateway.streams import Streams
 from headrace.gateway.tracing import describe_position, describe_request
 
-_NETWORK_SLACK_S = 0.05
+_WAY_SLACK_S = 0.25
 _ROUNDING = 0.011
-"""A client ends its call at its own deadline, which comes before the one that we were told: by the way through the
-network, and by 1 % of the whole time, as gRPC sends three digits of it, rounded up.
+"""A client ends its call at its own deadline, which comes before the one that we were told: by the way to us, on which
+machines may be busy, and by 1 % of the whole time, as gRPC sends three digits of it, rounded up. Who hangs up so
+shortly before its deadline is taken for one whose deadline has come.
 """
 
 
@@ -71,6 +72,7 @@ class Generation:
         `remaining_s` is what is left of the call's deadline. A request that an earlier call has published is followed,
         from its first token on. Raises an error of the tree for whatever is refused.
         """
+        began_s = time.time()
         # A request that is to be kept has no deadline but its own: it outlives the call.
         admitted = await self._admission.admit(message, None if message.keep else remaining_s)
         request = replace(admitted.request, gateway=self._gateway_id)
@@ -78,10 +80,11 @@ class Generation:
         # Registered before it is published: a fast router's first tokens must find it.
         with self._streams.open(request.tenant, request.id) as stream:
             stream.audience.fingerprint = fingerprint(request)
-            receipt = await self._publish(Admitted(request=request, chosen=admitted.chosen), stream)
+            admitted = Admitted(request=request, chosen=admitted.chosen)
+            receipt = await self._publish(admitted, stream, began_s)
             stream.audience.known = True
             stream.audience.kept |= request.keep or receipt.kept
-            with self._given_up_early(request, stream):
+            with self._given_up_early(request, stream, began_s):
                 async with self._followed(stream, receipt):
                     position = self._catalogue.position(request.model, request.priority)
                     describe_position(position)
@@ -90,18 +93,17 @@ class Generation:
                         async for event in self._reading.events(stream):
                             yield generate_response(event)
 
-    async def _publish(self, admitted: Admitted, stream: Stream) -> Receipt:
+    async def _publish(self, admitted: Admitted, stream: Stream, began_s: float) -> Receipt:
         """Publishes. A call that ends meanwhile gives the request up only once it is known that the broker took it from
         here: else it may be that of a client who asked another gateway, with the same id, when this one was slow.
         """
         request = admitted.request
-        began_s = time.time()
         publishing = asyncio.ensure_future(self._publisher.publish(admitted))
         try:
             return await asyncio.shield(publishing)
         except asyncio.CancelledError:
             if not (request.keep or stream.cut):
-                late = request.deadline_s is not None and _is_late(began_s, request.deadline_s)
+                late = _is_late(began_s, request.deadline_s)
                 self._cancels.give_up_if(publishing, stream.audience, expired=late)
             raise
 
@@ -118,25 +120,26 @@ class Generation:
             yield
 
     @contextmanager
-    def _given_up_early(self, request: Request, stream: Stream) -> Iterator[None]:
+    def _given_up_early(self, request: Request, stream: Stream, began_s: float) -> Iterator[None]:
         """Has the request ended where the call ends before it, on cancellation, disconnection or deadline, and no other
         client waits for it here.
 
         Not where this gateway cut the stream: its client goes on elsewhere.
         """
-        began_s = time.time()
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit, DeadlinePassed):
             if not stream.cut:
-                late = request.deadline_s is not None and _is_late(began_s, request.deadline_s)
+                late = _is_late(began_s, request.deadline_s)
                 stream.audience.forsaken = OutcomeKind.EXPIRED if late else OutcomeKind.CANCELLED
             raise
 
 
-def _is_late(began_s: float, deadline_s: float) -> bool:
-    """Whether a call that ends now ends because of its deadline."""
-    slack_s = _NETWORK_SLACK_S + _ROUNDING * (deadline_s - began_s)
+def _is_late(began_s: float, deadline_s: float | None) -> bool:
+    """Whether a call that began then and ends now ends because of its deadline."""
+    if deadline_s is None:
+        return False
+    slack_s = _WAY_SLACK_S + _ROUNDING * (deadline_s - began_s)
     return time.time() >= deadline_s - slack_s
 
 

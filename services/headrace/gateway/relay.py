@@ -38,11 +38,12 @@ class Relay:
         # How many characters of the text each token completed. Same length as _token_ids.
         self._text_lengths = array("I")
         self._text = io.StringIO()
-        # What was not read yet: consecutive chunks, all of them also in the three above.
+        # What was not read yet: consecutive chunks, all of them also in the three above. Empty where nobody reads.
         self._unread: deque[TokenChunk] = deque()
         self._position: QueuePosition | None = None
         self._outcome: Outcome | None = None
         self._error: HeadraceError | None = None
+        self._read_by_nobody = False
         self._ready = asyncio.Event()
 
     @property
@@ -80,7 +81,8 @@ class Relay:
             self._token_ids.extend(new.token_ids)
             self._text_lengths.extend(new.lengths)
             self._text.write(new.text)
-            self._unread.extend(pieces_of(new))
+            if not self._read_by_nobody:
+                self._unread.extend(pieces_of(new))
             self._position = None  # it runs: its place in the queue is no news any more
             self._ready.set()
         return True
@@ -101,6 +103,11 @@ class Relay:
         """Makes the reader raise `error` once it has read what is there, unless the outcome comes before."""
         self._error = error
         self._ready.set()
+
+    def leave(self) -> None:
+        """The client has left. What it had stays, and what comes is kept with it."""
+        self._read_by_nobody = True
+        self._unread.clear()
 
     def lacks(self, outcome: Outcome) -> bool:
         """Whether tokens of a completed generation never arrived here."""

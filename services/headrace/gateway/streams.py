@@ -13,12 +13,19 @@ from headrace.gateway.audience import Audience, Stream
 RETRY_AFTER_S = 1.0
 """When one of many streams has probably ended."""
 
+MAX_KEPT = 1_000
+"""Requests that go on without a client, and of which is kept what theirs had. When there are more, the one whose client
+left first is forgotten: a router that takes it over may begin it anew.
+"""
+
 
 class Streams:
     """All of them, at most `limit`: a further one is refused as overloaded.
 
-    An id is one tenant's at a time: a delivery names the id alone. Writers: `open` adds and removes; the routers' links
-    deliver and recall.
+    An id is one tenant's at a time: a delivery names the id alone. A request that goes on without its client is
+    followed until its outcome: a router that takes it over is to go on from what its client has read.
+
+    Writers: `open` adds and removes; the routers' links deliver and recall.
     """
 
     def __init__(
@@ -28,6 +35,8 @@ class Streams:
         self._limit = limit
         self._on_departed = on_departed
         self._audiences: dict[str, Audience] = {}
+        self._kept: dict[str, Audience] = {}
+        """Those with a stream whose client is gone; the one that left first comes first."""
         self._open = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -46,8 +55,10 @@ class Streams:
         """
         if self._open >= self._limit:
             raise Overloaded(f"all {self._limit} streams of this gateway are in use", RETRY_AFTER_S)
-        audience = self._audiences.setdefault(request_id, Audience(request_id, tenant))
-        if audience.tenant != tenant:
+        audience = self._audiences.get(request_id)
+        if audience is None:
+            audience = self._audiences[request_id] = Audience(request_id, tenant, self._forget)
+        elif audience.tenant != tenant:
             raise DuplicateRequest(request_id)
         stream = audience.join(first_index)
         self._open += 1
@@ -63,10 +74,34 @@ class Streams:
         audience.streams.remove(stream)
         self._open -= 1
         if not audience.streams:
-            del self._audiences[audience.request_id]
-            self._on_departed(audience, over)
+            if audience.kept and not (over or stream.cut or stream.relay.first_index):
+                self._keep(stream)
+            else:
+                self._depart(audience, over)
         if not self._open:
             self._empty.set()
+
+    def _keep(self, stream: Stream) -> None:
+        """Follows a request without its client."""
+        stream.gone = True
+        stream.relay.leave()
+        stream.audience.streams.append(stream)
+        self._kept[stream.request_id] = stream.audience
+        if len(self._kept) > MAX_KEPT:
+            self._forget(next(iter(self._kept.values())))
+
+    def _forget(self, audience: Audience) -> None:
+        """Follows a request no more, unless a client here does."""
+        if self._kept.pop(audience.request_id, None) is None:
+            return
+        over = audience.ended
+        audience.streams[:] = [stream for stream in audience.streams if not stream.gone]
+        if not audience.streams:
+            self._depart(audience, over)
+
+    def _depart(self, audience: Audience, over: bool) -> None:
+        del self._audiences[audience.request_id]
+        self._on_departed(audience, over)
 
     def find(self, tenant: str, request_id: str) -> Audience | None:
         """The clients of that request, if there are some here."""
@@ -98,7 +133,7 @@ class Streams:
 
     def cut(self) -> int:
         """Ends those whose outcome has not arrived, with the word where to go on. Gives how many there were."""
-        streams = [stream for audience in self.waiting() for stream in audience.streams]
+        streams = [stream for audience in self.waiting() for stream in audience.streams if not stream.gone]
         for stream in streams:
             stream.cut = True
             problem = f"it is stopping; attach to {stream.request_id} at another one"
