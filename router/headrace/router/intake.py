@@ -1,4 +1,4 @@
-"""From a pulled message to a held request: parse, claim, check, tokenise. What cannot be held is refused here."""
+"""From a pulled message to a held request: read, claim, check, tokenise. What cannot be held is refused here."""
 
 from __future__ import annotations
 
@@ -6,29 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import replace
 
 import structlog
 from nats.aio.msg import Msg
 
 from headrace.contract.claims import HandOver, Running
 from headrace.contract.errors import DuplicateRequest, HeadraceError, TooManyAttempts, UnknownModel
-from headrace.contract.ids import (
-    check_request_id,
-    derived_request_id,
-    is_request_id,
-    may_be_used_again,
-)
-from headrace.contract.queue_wire import decode_request
-from headrace.contract.requests import Limits, Request, check_request
+from headrace.contract.requests import Limits, check_request
 from headrace.contract.subjects import (
-    CONTENT_TYPE_PROTOBUF,
-    HEADER_CONTENT_TYPE,
-    HEADER_REQUEST_ID,
-    check_reply_subject,
     consumer_name,
-    parse_queue,
-    token_subject,
 )
 from headrace.contract.values import QueuePosition
 from headrace.router.clock import Clock
@@ -39,6 +25,7 @@ from headrace.router.ledger import Hold, Ledger, Record
 from headrace.router.models import RouterModels
 from headrace.router.outcomes import Outcomes, refusal
 from headrace.router.ownership import Ownership
+from headrace.router.reading import read
 from headrace.router.recall import recall
 from headrace.router.references import References
 from headrace.router.spans import RouterSpans
@@ -91,7 +78,7 @@ class Intake:
     async def take(self, message: Msg) -> None:
         """The whole way of one message into the core, or to its refusal. Never raises for what the message holds."""
         try:
-            record = self._checked(message)
+            record = read(message, self._duplicate_window_s)
         except HeadraceError as error:
             # Nobody could ever answer it. Kept for a person to look at, and never delivered again.
             log.warning("request.malformed", queue=message.subject, code=error.code, problem=str(error))
@@ -159,47 +146,6 @@ class Intake:
             record.hold = Hold.OWNED
         return True
 
-    def _checked(self, message: Msg) -> Record:
-        """The record of a message. Raises a HeadraceError where there can be none, also where the fault is ours: such a
-        message would otherwise be delivered again for ever.
-        """
-        try:
-            return self._read(message)
-        except HeadraceError:
-            raise
-        except Exception as error:
-            log.error("request.intake_failed", queue=message.subject, kind=type(error).__name__)
-            raise HeadraceError("the router could not read the message") from error
-
-    def _read(self, message: Msg) -> Record:
-        """Raises MalformedMessage, or InvalidRequest where the subject or an enum is none."""
-        queue = parse_queue(message.subject)
-        headers = message.headers or {}
-        content_type = headers.get(HEADER_CONTENT_TYPE, "")
-        request = decode_request(message.data, content_type, queue)
-        metadata = message.metadata
-        accepted_s = metadata.timestamp.timestamp()
-        chosen = _chosen_id(request, headers.get(HEADER_REQUEST_ID, ""))
-        request_id = chosen or derived_request_id(
-            metadata.stream, metadata.sequence.stream, round(accepted_s * 1000)
-        )
-        reply_to = request.reply_to or token_subject(request.tenant, request_id)
-        check_reply_subject(reply_to, request.tenant)
-        return Record(
-            request=replace(request, id=request_id, reply_to=reply_to),
-            chosen_id=bool(chosen),
-            used_again=may_be_used_again(request_id, accepted_s, self._duplicate_window_s),
-            message=message,
-            sequence=metadata.sequence.stream,
-            accepted_s=accepted_s,
-            as_json=content_type.partition(";")[0].strip().lower() != CONTENT_TYPE_PROTOBUF,
-            complete=request.payload is None,
-            hold=Hold.CLAIMING if metadata.num_delivered > 1 else Hold.OWNED,
-            leased_s=asyncio.get_running_loop().time(),
-            followers={request.gateway} - {""},
-            waiting_since_s=time.time(),
-        )
-
     async def _again(self, held: Record, again: Record) -> None:
         """The id is held already: by this very message, delivered again, or by another that took the same id."""
         self._tell(RequestRefused(queue=again.message.subject))
@@ -215,9 +161,8 @@ class Intake:
             log.warning("request.id_used_twice", request_id=held.id, queue=again.message.subject)
             error = DuplicateRequest(held.id)
             await self._outcomes.bury(again.message, error)
-            if (
-                not again.request.gateway
-            ):  # a gateway compares them itself, and may have the first one's client
+            # A gateway compares them itself, and may have the first one's client.
+            if not again.request.gateway:
                 self._delivery.refused(again, refusal(again, error))
 
     async def _answered(self, record: Record) -> bool:
@@ -294,10 +239,3 @@ def _was_elsewhere(held: Record, again: Record) -> bool:
     """
     deliveries = again.message.metadata.num_delivered - held.message.metadata.num_delivered
     return held.sequence == again.sequence and held.hold is Hold.OWNED and deliveries > 1
-
-
-def _chosen_id(request: Request, header: str) -> str:
-    """The id that the producer gave: in the message, else in the header where that holds one; "" = none."""
-    if request.id:
-        return check_request_id("id", request.id)
-    return header if is_request_id(header) else ""
