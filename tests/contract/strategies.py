@@ -253,8 +253,8 @@ GATEWAY_MESSAGES = st.builds(
     join=st.none() | st.builds(GatewayJoin, gateway_id=TEXTS, held=tuples(HELD)),
     left=tuples(TEXTS),
 )
-CLAIMS = st.builds(Claim, router_id=TEXTS, taken=st.booleans())
-CLAIM_REPLIES = st.just(Running()) | st.builds(
+CLAIMS = st.builds(Claim, router_id=TEXTS, taken=st.booleans(), sequence=UINT64)
+CLAIM_REPLIES = st.builds(Running, sequence=UINT64) | st.builds(
     HandOver,
     output=st.none() | CHUNKS,
     attempts=UINT32,

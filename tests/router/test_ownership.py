@@ -87,7 +87,7 @@ async def test_an_owner_says_so_and_nobody_else_says_anything(nats_server: Embed
         a.holds(owned)
         a.holds(claimed, Hold.CLAIMING)
         a.holds(other)
-        assert await b.ownership.claim(owned) == Running()
+        assert await b.ownership.claim(owned) == Running(sequence=7)
         assert await b.ownership.claim(claimed) is None
         await a.client.flush()
         assert await a.loses() == [claimed]
@@ -111,6 +111,24 @@ async def test_what_was_given_back_is_handed_over_once(nats_server: EmbeddedNats
         assert isinstance(own, HandOver)
         assert again.bounces == 1
         assert await a.ownership.claimed_within(0.01)
+
+
+async def test_another_message_of_the_id_is_another_request(nats_server: EmbeddedNats) -> None:
+    """It may ask for something else: it gets no hand-over, and takes nothing away; but it need not be computed yet."""
+    async with router(nats_server, "a") as a, router(nats_server, "b") as b:
+        first = a_record(made="abc")
+        second = a_record(id=first.id)
+        second.sequence = 8
+        a.ownership.keep(first, first.hand_over())
+        assert await b.ownership.claim(second) is None
+        a.holds(first)
+        assert await b.ownership.claim(second) == Running(sequence=7)
+        await b.ownership._say_taken(second)
+        await b.client.flush()
+        await a.client.flush()
+        assert a.taken == []
+        first.hold = Hold.RELEASED
+        assert isinstance(await b.ownership.claim(first), HandOver)
 
 
 async def test_the_end_of_a_drain_waits_for_those_who_ask(nats_server: EmbeddedNats) -> None:
@@ -154,7 +172,7 @@ async def test_words_that_are_no_claims_change_nothing(nats_server: EmbeddedNats
         for wrong, body in [(subject, b"\xff\xff"), (f"{subject}.more", b""), ("hr.v1.claim.x", b"")]:
             await b.client.publish(wrong, body, reply="somewhere")
         await b.client.flush()
-        assert await b.ownership.ask(record) == Running()
+        assert await b.ownership.ask(record) == Running(sequence=7)
         assert a.taken == []
 
 

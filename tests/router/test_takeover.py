@@ -13,6 +13,7 @@ import nats.aio.subscription
 import pytest
 
 from headrace.contract.deliver import GatewayJoin, HeldStream
+from headrace.contract.ids import derived_request_id
 from headrace.contract.values import GREEDY, Failure, OutcomeKind, Sampling
 from headrace.contract.work import BatchEnded, EntryEnd, EntryProgress, StartBatch
 from headrace.router.outcomes import Outcomes
@@ -501,6 +502,27 @@ async def test_the_same_request_sent_twice_is_answered_to_both(mesh: Mesh) -> No
             await consumer.until("abcd")
             assert (await consumer.finished())["usage"]["attempts"] == 1
         await mesh.queues_are_empty()
+
+
+async def test_a_message_whose_id_runs_elsewhere_waits_for_that_outcome(mesh: Mesh) -> None:
+    """Where the broker has forgotten the first one: it is not computed twice, and its consumer is told the end."""
+    first = await mesh.start_router("r-1", **{"router.max_held": 1})
+    second = await mesh.start_router("r-2")
+    consumer = await events(mesh, "two")
+    old_id = derived_request_id("any", time.time_ns(), int(time.time() * 1000) - 24 * 3_600_000)
+    body = {"prompt": "hello", "id": old_id}
+    async with living(first.address, mesh, "w-1") as hands:
+        await mesh.publish_json(QUEUE, body)
+        batch = await hands.batch()
+        claims = await mesh.nats.subscribe("hr.v1.claim.>")
+        async with living(second.address, mesh, "w-2"):
+            await mesh.publish_json(QUEUE, {**body, "reply_to": "two"})
+            for _ in range(2):
+                await claims.next_msg(5)
+            await hands.make(batch.entries[0], "abc")
+            await hands.finish(batch)
+            assert (await consumer.finished())["usage"]["attempts"] == 1
+            await mesh.queues_are_empty()
 
 
 async def test_an_id_that_has_the_outcome_of_another_request_is_refused(mesh: Mesh) -> None:

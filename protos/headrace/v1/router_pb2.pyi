@@ -722,21 +722,25 @@ class Claim(_message.Message):
 
     ROUTER_ID_FIELD_NUMBER: _builtins.int
     TAKEN_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
     router_id: _builtins.str
     """Who claims."""
     taken: _builtins.bool
     """False: a question; whoever has the request answers with a ClaimReply. True: nobody answered, and the claimer goes on
     with it; whoever still has it lets go of it without an outcome.
     """
+    sequence: _builtins.int
+    """The place of the message in its stream: two may have one id."""
     def __init__(
         self,
         *,
         router_id: _builtins.str = ...,
         taken: _builtins.bool = ...,
+        sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["router_id", b"router_id", "taken", b"taken"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["router_id", b"router_id", "sequence", b"sequence", "taken", b"taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -750,8 +754,10 @@ class ClaimReply(_message.Message):
 
     RUNNING_FIELD_NUMBER: _builtins.int
     HANDED_OVER_FIELD_NUMBER: _builtins.int
-    running: _builtins.bool
-    """It is at work on it: the claimer lets go."""
+    running: _builtins.int
+    """It is at work on it: the claimer lets go. The place in the stream of the message that it is at work on, which may be
+    another one with the id.
+    """
     @_builtins.property
     def handed_over(self) -> Global___HandOver:
         """It has given it back: the claimer goes on from here."""
@@ -759,7 +765,7 @@ class ClaimReply(_message.Message):
     def __init__(
         self,
         *,
-        running: _builtins.bool = ...,
+        running: _builtins.int = ...,
         handed_over: Global___HandOver | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "handed_over", b"handed_over", "running", b"running"]  # noqa: Y015

@@ -122,8 +122,8 @@ class Intake:
             if record.deliveries > self._max_deliveries:
                 raise TooManyAttempts(record.deliveries, "no router that it was delivered to has ended it")
             await recall(record, self._gateways, self._recall_wait_s)
-        elif record.used_again and await self._ownership.ask(record) == Running():
-            self._outcomes.let_go(record, "another router has a message with its id")
+        elif record.used_again and isinstance(answer := await self._ownership.ask(record), Running):
+            await self._leave(record, answer)
             return False
         await self._prepare(record)
         if record.hold is not Hold.OWNED:  # somebody took it meanwhile: this router stood still
@@ -134,8 +134,8 @@ class Intake:
     async def _claimed(self, record: Record) -> bool:
         """Whether this router may go on with a request that was delivered again; fills in what is known of it."""
         match await self._ownership.claim(record):
-            case Running():
-                self._outcomes.let_go(record, "another router has it")
+            case Running() as running:
+                await self._leave(record, running)
                 return False
             case HandOver() as handed:
                 record.take_over(handed)
@@ -145,6 +145,15 @@ class Intake:
         if record.hold is Hold.CLAIMING:
             record.hold = Hold.OWNED
         return True
+
+    async def _leave(self, record: Record, running: Running) -> None:
+        """Leaves a request to the router that is at work on it, or on another message with its id: then this one waits
+        for the outcome of that.
+        """
+        if running.sequence in (0, record.sequence):
+            self._outcomes.let_go(record, "another router has it")
+        else:
+            await self._outcomes.put_off(record)
 
     async def _again(self, held: Record, again: Record) -> None:
         """The id is held already: by this very message, delivered again, or by another that took the same id."""

@@ -96,15 +96,14 @@ class Leases:
             if record.hold is not Hold.OWNED:
                 return
             match answer:
-                case Running():
+                case Running(sequence=record.sequence):
                     log.warning("request.lost", request_id=record.id)
                     self._taken(record)
-                case (
-                    HandOver() as handed
-                ):  # it was taken, and given back: the next to get it asks us for that
+                case HandOver() as handed:
+                    # It was taken, and given back: the next to get it asks us for that.
                     self._ownership.keep(record, handed)
                     self._taken(record)
-                case None:
+                case _:  # nobody has it, or only another message with its id
                     await record.message.in_progress()
                     record.leased_s = _now()
         except (NatsError, OSError) as error:

@@ -59,6 +59,9 @@ SHOWN_SUBJECT = 80
 """Characters of a subject that names no queue in a line of log: it may be thousands long."""
 READ_RETRY_S = (0.1, 2.0)
 """The first and the longest wait between attempts to read the outcome that is there already."""
+MAX_PUT_OFF_S = 60.0
+"""The longest delay of a message whose id another one has that still runs. Doubled up to it, so that a request which
+runs for a quarter of an hour costs few deliveries: too many would look like a request that kills routers."""
 FIRST_DELAY_S, MAX_DELAY_S = 0.1, EXPIRES_S
 """Delays of a request that keeps coming back: the first, doubled each time up to what an open pull lasts."""
 
@@ -146,6 +149,12 @@ class Outcomes:
         await _quietly(record.message.nak(delay=delay_s))
         self._spans.release(record)
         self._ledger.remove(record.id, None)
+
+    async def put_off(self, record: Record) -> None:
+        """Gives a request back that waits for the outcome of another message with its id; for longer each time."""
+        times = record.message.metadata.num_delivered
+        await _quietly(record.message.nak(delay=min(FIRST_DELAY_S * 2.0**times, MAX_PUT_OFF_S)))
+        self.let_go(record, "another router has a message with its id")
 
     async def acknowledge(self, message: Msg) -> None:
         """Takes a message off its queue that asks for what another one gets."""

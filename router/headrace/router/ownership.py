@@ -37,6 +37,10 @@ from headrace.runtime.nats_state import NatsHealth
 log = structlog.get_logger(__name__)
 
 
+_Key = tuple[str, str, int]
+"""Tenant, request id, and the message's place in the stream: another message of the id may ask for something else."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
     """A request that was given back here."""
@@ -79,7 +83,7 @@ class Ownership:
         self._max_kept = max_kept
         self._others = others
         self._taken = taken
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._claimed = asyncio.Event()
 
     async def listen(self) -> None:
@@ -92,7 +96,7 @@ class Ownership:
         """What is known of a request that was delivered again: Running, and then it is another's; a HandOver to go on
         from; None where nobody has it, and then all others were told that it is ours.
         """
-        if (own := self._kept.pop((record.tenant, record.id), None)) is not None:
+        if (own := self._kept.pop((record.tenant, record.id, record.sequence), None)) is not None:
             record.bounces = own.bounces + 1
             return own.handed
         while (answer := await self.ask(record)) is None and self._others_may_be_away():  # noqa: ASYNC110 — nobody tells
@@ -112,7 +116,7 @@ class Ownership:
         """The word of another router that has the request, or had it last."""
         if not self._others():
             return None
-        question = encode_claim(Claim(router_id=self._router_id))
+        question = encode_claim(Claim(router_id=self._router_id, sequence=record.sequence))
         subject = claim_subject(record.tenant, record.id)
         try:
             reply = await self._connection.request(subject, question, timeout=self._wait_s)
@@ -124,7 +128,7 @@ class Ownership:
             return None
 
     async def _say_taken(self, record: Record) -> None:
-        word = encode_claim(Claim(router_id=self._router_id, taken=True))
+        word = encode_claim(Claim(router_id=self._router_id, taken=True, sequence=record.sequence))
         try:
             await self._connection.publish(claim_subject(record.tenant, record.id), word)
         except (NatsError, OSError) as error:
@@ -134,7 +138,7 @@ class Ownership:
 
     def keep(self, record: Record, handed: HandOver) -> None:
         """The request goes back to its queue: what the next router needs is kept until that asks."""
-        self._kept[record.tenant, record.id] = _Kept(handed, record.bounces)
+        self._kept[record.tenant, record.id, record.sequence] = _Kept(handed, record.bounces)
         if len(self._kept) > self._max_kept:
             self._kept.popitem(last=False)
 
@@ -160,22 +164,22 @@ class Ownership:
             return
         if claim.router_id == self._router_id:
             return
-        record = self._ledger.find(tenant, request_id)
+        key, record = (tenant, request_id, claim.sequence), self._ledger.find(tenant, request_id)
         if claim.taken:
-            self._forget(tenant, request_id)
-            if record is not None and record.hold in (Hold.CLAIMING, Hold.OWNED):
+            self._forget(key)
+            if record is not None and _is_taken(record, claim):
                 log.warning("request.taken", request_id=request_id, by=claim.router_id)
                 self._taken(record)
-        elif message.reply and (answer := self._answer(record, tenant, request_id)) is not None:
+        elif message.reply and (answer := self._answer(record, key)) is not None:
             await self._reply(message, answer)
 
-    def _answer(self, record: Record | None, tenant: str, request_id: str) -> ClaimReply | None:
+    def _answer(self, record: Record | None, key: _Key) -> ClaimReply | None:
         if record is not None and record.hold is Hold.OWNED:
-            return Running()
-        return self._forget(tenant, request_id)
+            return Running(sequence=record.sequence)
+        return self._forget(key)
 
-    def _forget(self, tenant: str, request_id: str) -> HandOver | None:
-        kept = self._kept.pop((tenant, request_id), None)
+    def _forget(self, key: _Key) -> HandOver | None:
+        kept = self._kept.pop(key, None)
         self._claimed.set()
         return None if kept is None else kept.handed
 
@@ -184,3 +188,8 @@ class Ownership:
             await message.respond(encode_claim_reply(answer))
         except (NatsError, OSError) as error:
             log.info("claim.not_answered", problem=type(error).__name__)
+
+
+def _is_taken(record: Record, claim: Claim) -> bool:
+    """Whether a router that goes on with a message goes on with this one."""
+    return record.sequence == claim.sequence and record.hold in (Hold.CLAIMING, Hold.OWNED)

@@ -24,11 +24,16 @@ class Claim:
 
     router_id: str
     taken: bool = False
+    sequence: int = 0
+    """The place of its message in the stream: two messages may have one id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """The answer of a router that is at work on it: the claimer lets go."""
+
+    sequence: int = 0
+    """The place in the stream of the message that it is at work on: may be another one with the same id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,7 @@ ClaimReply: TypeAlias = "Running | HandOver"
 
 
 def encode_claim(claim: Claim) -> bytes:
-    return pb.Claim(router_id=claim.router_id, taken=claim.taken).SerializeToString()
+    return pb.Claim(router_id=claim.router_id, taken=claim.taken, sequence=claim.sequence).SerializeToString()
 
 
 def decode_claim(body: bytes) -> Claim:
@@ -63,13 +68,13 @@ def decode_claim(body: bytes) -> Claim:
         message.ParseFromString(body)
     except DecodeError:
         raise MalformedMessage("claim", "is not a Claim") from None
-    return Claim(router_id=message.router_id, taken=message.taken)
+    return Claim(router_id=message.router_id, taken=message.taken, sequence=message.sequence)
 
 
 def encode_claim_reply(reply: ClaimReply) -> bytes:
     message = pb.ClaimReply()
     if isinstance(reply, Running):
-        message.running = True
+        message.running = reply.sequence
         return message.SerializeToString()
     handed = message.handed_over
     handed.SetInParent()
@@ -95,7 +100,7 @@ def decode_claim_reply(body: bytes) -> ClaimReply:
         raise MalformedMessage("claim reply", "is not a ClaimReply") from None
     match message.WhichOneof("answer"):
         case "running":
-            return Running()
+            return Running(sequence=message.running)
         case "handed_over":
             return _decode_hand_over(message.handed_over)
         case _:
