@@ -36,6 +36,7 @@ class Router:
     client: Client
     ledger: Ledger
     ownership: Ownership
+    health: NatsHealth
     taken: list[Record] = field(default_factory=list)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -55,7 +56,7 @@ async def router(
     server: EmbeddedNats, router_id: str, *, others: Callable[[], bool] = lambda: True, max_kept: int = 10
 ) -> AsyncIterator[Router]:
     client = await nats.connect(server.url)
-    ledger, taken, lost = Ledger(), list[Record](), asyncio.Event()
+    ledger, health, taken, lost = Ledger(), NatsHealth(), list[Record](), asyncio.Event()
 
     def let_go(record: Record) -> None:
         record.hold = Hold.TAKEN
@@ -66,8 +67,9 @@ async def router(
         client,
         router_id=router_id,
         ledger=ledger,
-        health=NatsHealth(),
+        health=health,
         wait_s=WAIT_S,
+        report_s=1.0,
         max_kept=max_kept,
         others=others,
         taken=let_go,
@@ -75,7 +77,7 @@ async def router(
     await ownership.listen()
     await client.flush()
     try:
-        yield Router(client, ledger, ownership, taken, lost)
+        yield Router(client, ledger, ownership, health, taken, lost)
     finally:
         await client.close()
 
@@ -151,6 +153,24 @@ async def test_who_is_alone_neither_waits_nor_is_waited_for(nats_server: Embedde
         assert time.monotonic() - began_s < WAIT_S
         await b.client.flush()
         assert await b.loses() == [record], "one that was thought gone hears of it"
+
+
+async def test_a_router_that_could_hear_nobody_asks_whether_others_have_come(
+    nats_server: EmbeddedNats,
+) -> None:
+    """Until they would have reported; and before it ends a request whose lease may have lapsed, in any case."""
+    async with router(nats_server, "a", others=lambda: False) as a, router(nats_server, "b") as b:
+        record = a_record()
+        b.holds(record)
+        now_s = time.monotonic()
+        a.health.record(LinkState(link=Link.CONNECTED, since_s=now_s))
+        assert await a.ownership.ask(record) is None, "it was there when the others reported"
+        assert await a.ownership.ask(record, surely=True) == Running(sequence=7)
+        a.health.record(LinkState(link=Link.DISCONNECTED, since_s=now_s))
+        a.health.record(LinkState(link=Link.CONNECTED, since_s=now_s))
+        assert await a.ownership.ask(record) == Running(sequence=7)
+        a.health.record(LinkState(link=Link.CONNECTED, since_s=now_s - 1.5))
+        assert await a.ownership.ask(record) is None
 
 
 async def test_hand_overs_are_bounded(nats_server: EmbeddedNats) -> None:

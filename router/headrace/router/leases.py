@@ -92,7 +92,8 @@ class Leases:
         try:
             await self._health.wait_connected()
             async with self._asking:
-                answer = await self._ownership.ask(record)
+                # Others may have come while this router could hear of nobody.
+                answer = await self._ownership.ask(record, surely=True)
             if record.hold is not Hold.OWNED:
                 return
             match answer:

@@ -36,6 +36,14 @@ from headrace.runtime.nats_state import NatsHealth
 
 log = structlog.get_logger(__name__)
 
+MAX_PATIENCE_S = 6.0
+"""How long a connection may be back before nobody else is waited for: somewhat more than the longest wait between
+attempts to connect, as it is by default.
+"""
+
+_Key = tuple[str, str, int]
+"""Tenant, request id, and the message's place in the stream: another message of the id may ask for something else."""
+
 
 _Key = tuple[str, str, int]
 """Tenant, request id, and the message's place in the stream: another message of the id may ask for something else."""
@@ -47,12 +55,6 @@ class _Kept:
 
     handed: HandOver
     bounces: int
-
-
-MAX_PATIENCE_S = 6.0
-"""How long a connection may be back before nobody else is waited for: somewhat more than the longest wait between
-attempts to connect, as it is by default.
-"""
 
 
 class Ownership:
@@ -70,16 +72,20 @@ class Ownership:
         ledger: Ledger,
         health: NatsHealth,
         wait_s: float,
+        report_s: float,
         max_kept: int,
         others: Callable[[], bool],
         taken: Callable[[Record], None],
     ) -> None:
-        """`others` says whether other routers are known; `taken` is called where one took a request from here."""
+        """`others` says whether other routers are known, which report every `report_s` at least; `taken` is called
+        where one took a request from here.
+        """
         self._connection = connection
         self._router_id = router_id
         self._ledger = ledger
         self._health = health
         self._wait_s = wait_s
+        self._report_s = report_s
         self._max_kept = max_kept
         self._others = others
         self._taken = taken
@@ -112,9 +118,13 @@ class Ownership:
         back_s = time.monotonic() - self._health.state.since_s
         return self._others() and back_s < min(2 * self._health.away_s, MAX_PATIENCE_S)
 
-    async def ask(self, record: Record) -> ClaimReply | None:
-        """The word of another router that has the request, or had it last."""
-        if not self._others():
+    def _others_may_be_unheard(self) -> bool:
+        """Whether the connection has come back so lately that there may be routers which have not reported since."""
+        return self._health.connections > 1 and time.monotonic() - self._health.state.since_s < self._report_s
+
+    async def ask(self, record: Record, *, surely: bool = False) -> ClaimReply | None:
+        """The word of another router that has the request, or had it last. `surely`: even where none is known."""
+        if not (surely or self._others() or self._others_may_be_unheard()):
             return None
         question = encode_claim(Claim(router_id=self._router_id, sequence=record.sequence))
         subject = claim_subject(record.tenant, record.id)
