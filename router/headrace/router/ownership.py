@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import structlog
 from nats.aio.client import Client
@@ -41,11 +42,7 @@ MAX_PATIENCE_S = 6.0
 attempts to connect, as it is by default.
 """
 
-_Key = tuple[str, str, int]
-"""Tenant, request id, and the message's place in the stream: another message of the id may ask for something else."""
-
-
-_Key = tuple[str, str, int]
+_Key: TypeAlias = tuple[str, str, int]
 """Tenant, request id, and the message's place in the stream: another message of the id may ask for something else."""
 
 
