@@ -30,6 +30,7 @@ CASES: list[tuple[HeadraceError, grpc.StatusCode, str, float | None]] = [
     (errors.UnknownMember("w", ["router r"]), C.NOT_FOUND, "", None),
     (errors.NotAuthenticated("no token"), C.UNAUTHENTICATED, "", None),
     (errors.NotPermitted("from afar"), C.PERMISSION_DENIED, "", None),
+    (errors.OutputLost("01J", 4), C.DATA_LOSS, "", None),
     (errors.Unavailable("NATS", "no answer"), C.UNAVAILABLE, "", None),
     (errors.EngineFailed("out of memory"), C.INTERNAL, "", None),
     (errors.TooManyAttempts(3, "worker lost"), C.INTERNAL, "", None),

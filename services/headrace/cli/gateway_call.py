@@ -38,7 +38,7 @@ def call_gateway(address: str | None, ask: Callable[[HeadraceClient], Awaitable[
 
     An interruption is a cancellation in `ask`, which gets to cancel what it asked for.
     """
-    return _call(address, lambda where, own: HeadraceClient(where, keepalive=own.grpc.keepalive), ask)
+    return _call(address, lambda where, own: HeadraceClient(where, keepalive=own.grpc.client_keepalive), ask)
 
 
 def call_admin(address: str | None, ask: Callable[[AdminClient], Awaitable[T]]) -> T:
@@ -47,7 +47,7 @@ def call_admin(address: str | None, ask: Callable[[AdminClient], Awaitable[T]]) 
     def open_client(where: str, own: Settings) -> AdminClient:
         token = own.gateway.admin_token
         return AdminClient(
-            where, token=token.get_secret_value() if token else "", keepalive=own.grpc.keepalive
+            where, token=token.get_secret_value() if token else "", keepalive=own.grpc.client_keepalive
         )
 
     return _call(address, open_client, ask)

@@ -14,7 +14,7 @@ from headrace.client.gateways import Gateways
 from headrace.contract import admin_wire as wire
 from headrace.contract.admin import DrainBegun, Member, MemberKind
 from headrace.runtime.grpc_tracing import call_metadata
-from headrace.runtime.keepalive import KEEPALIVE, Keepalive
+from headrace.runtime.keepalive import CLIENT_KEEPALIVE, Keepalive
 from headrace.v1.admin_pb2_grpc import AdminServiceStub
 
 ANSWER_S = 10.0
@@ -27,7 +27,7 @@ class AdminClient:
     Calls raise errors of `headrace.contract.errors`.
     """
 
-    def __init__(self, address: str, *, token: str = "", keepalive: Keepalive = KEEPALIVE) -> None:
+    def __init__(self, address: str, *, token: str = "", keepalive: Keepalive = CLIENT_KEEPALIVE) -> None:
         """`address` is the gateway's `host:port`, or those of several with commas between: where one does not answer,
         the next one is asked. `token` is their `gateway.admin_token`, where they have one. Raises InvalidRequest.
 

@@ -29,7 +29,7 @@ from headrace.contract.inference_wire import DEFAULT_TENANT, Attachment, encode_
 from headrace.contract.requests import Request
 from headrace.contract.values import Accepted, Outcome, OutcomeKind, TokenChunk
 from headrace.runtime.grpc_tracing import call_metadata
-from headrace.runtime.keepalive import KEEPALIVE, Keepalive
+from headrace.runtime.keepalive import CLIENT_KEEPALIVE, Keepalive
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub
 
 ANSWER_S = 10.0
@@ -42,7 +42,9 @@ class HeadraceClient:
     Calls raise errors of `headrace.contract.errors`. The trace that is current where a call is made goes with it.
     """
 
-    def __init__(self, address: str, *, reattach: bool = True, keepalive: Keepalive = KEEPALIVE) -> None:
+    def __init__(
+        self, address: str, *, reattach: bool = True, keepalive: Keepalive = CLIENT_KEEPALIVE
+    ) -> None:
         """`address` is a gateway's `host:port`, or those of several with commas between: where one does not answer, the
         next one is called. Connections are made with the first call, and remade when lost.
 

@@ -13,7 +13,7 @@ from headrace.client.failures import error_of_call
 from headrace.contract.errors import HeadraceError, InvalidRequest, Unavailable
 from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.grpc_status import problem_of
-from headrace.runtime.keepalive import KEEPALIVE, Keepalive
+from headrace.runtime.keepalive import CLIENT_KEEPALIVE, Keepalive
 
 LARGEST_ANSWER_BYTES = 65 * 1024 * 1024
 """The largest outcome that a mesh can be set to keep, and what stands around it; gRPC's own limit is 4 MiB."""
@@ -53,7 +53,7 @@ class Gateways:
         self,
         addresses: str,
         service: Callable[[grpc.aio.Channel], Any],
-        keepalive: Keepalive = KEEPALIVE,
+        keepalive: Keepalive = CLIENT_KEEPALIVE,
     ) -> None:
         """`addresses` is `host:port`, or several with commas between; `service` is the stub's class. Raises
         InvalidRequest.

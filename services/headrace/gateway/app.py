@@ -169,7 +169,7 @@ def _assemble(
         max_message_bytes=own.max_request_bytes,
         max_answer_bytes=max(settings.limits.max_payload_bytes, nc.max_payload) + ANSWER_ROOM,
         max_concurrent_calls=own.max_concurrent_streams + OTHER_CALLS,
-        keepalive=settings.grpc.keepalive,
+        keepalive=settings.grpc.client_keepalive,
     )
     itself = Own(
         gateway_id,

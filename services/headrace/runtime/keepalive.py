@@ -46,3 +46,8 @@ class Keepalive:
 
 KEEPALIVE = Keepalive()
 """As the settings have it by default."""
+
+CLIENT_KEEPALIVE = Keepalive(time_s=4.0, timeout_s=6.0)
+"""Between clients and gateways, by default. More patient: a client may be far away or busy, and one that is given up is
+taken to have gone, with its request.
+"""
