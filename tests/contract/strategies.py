@@ -263,6 +263,7 @@ CLAIM_REPLIES = st.builds(Running, sequence=UINT64) | st.builds(
     queue_s=st.none() | SECONDS,
     first_token_s=st.none() | SECONDS,
     releases=UINT32,
+    gateways=tuples(TEXTS),
 )
 LOADS = st.builds(
     ModelLoad,

@@ -402,6 +402,38 @@ async def test_a_follower_gets_the_tokens_from_where_its_client_attached(mesh: M
             assert third.text[request.id] in ("fg", "fgh")
 
 
+async def test_a_follower_goes_along_when_its_request_comes_back(mesh: Mesh) -> None:
+    """It told each router once, and the first forgot it when it gave the request away."""
+    first, second = await mesh.start_router("r-1"), await mesh.start_router("r-2")
+    request = a_request(gateway="gw-1")
+    held = HeldStream(request_id=request.id)
+    async with (
+        gateway(first.address, "gw-1") as client,
+        client.join(second.address),
+        gateway(first.address, "gw-2", held=(held,)) as follower,
+        follower.join(second.address, (held,)),
+    ):
+        async with living(first.address, mesh, "w-1") as hands:
+            await mesh.publish(request)
+            batch = await hands.batch()
+            await hands.make(batch.entries[0], "abc")
+            await follower.until_text(request.id, "abc")
+            async with living(second.address, mesh, "w-2") as others:
+                hands.kill()
+                batch = await others.batch()
+                await others.make(batch.entries[0], "d")
+                await follower.until_text(request.id, "abcd")
+                async with living(first.address, mesh, "w-3") as hands:
+                    others.kill()
+                    batch = await hands.batch()
+                    await hands.make(batch.entries[0], "e")
+                    await follower.until_text(request.id, "abcde")
+                    await client.until_text(request.id, "abcde")
+                    await hands.finish(batch)
+                    for reader in (client, follower):
+                        assert (await reader.outcome(request.id)).usage.output_tokens == 5
+
+
 async def test_a_client_may_follow_what_was_asked_for_on_nats(mesh: Mesh) -> None:
     """Both get every token, and the router that takes the request over goes on from what the gateway has."""
     first, second = await mesh.start_router("r-1"), await mesh.start_router("r-2")

@@ -791,6 +791,7 @@ class HandOver(_message.Message):
     QUEUE_TIME_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_TIME_FIELD_NUMBER: _builtins.int
     RELEASES_FIELD_NUMBER: _builtins.int
+    GATEWAYS_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
     """Assignments so far."""
     losses: _builtins.int
@@ -811,6 +812,10 @@ class HandOver(_message.Message):
     def first_token_time(self) -> _duration_pb2.Duration:
         """See queue_time."""
 
+    @_builtins.property
+    def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The gateways that have clients of it: they are asked what those have. At most 64."""
+
     def __init__(
         self,
         *,
@@ -821,10 +826,11 @@ class HandOver(_message.Message):
         queue_time: _duration_pb2.Duration | None = ...,
         first_token_time: _duration_pb2.Duration | None = ...,
         releases: _builtins.int = ...,
+        gateways: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_token_time", b"first_token_time", "output", b"output", "queue_time", b"queue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "first_token_time", b"first_token_time", "losses", b"losses", "output", b"output", "queue_time", b"queue_time", "releases", b"releases", "resumptions", b"resumptions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "first_token_time", b"first_token_time", "gateways", b"gateways", "losses", b"losses", "output", b"output", "queue_time", b"queue_time", "releases", b"releases", "resumptions", b"resumptions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -178,6 +178,7 @@ class Record:
             self.go_on_from(handed.output)
         self.attempts, self.losses = handed.attempts, handed.losses
         self.resumptions, self.releases = handed.resumptions, handed.releases
+        self.followers.update(handed.gateways)
         if handed.queue_s is not None:
             self.assigned_s = self.accepted_s + handed.queue_s
         if handed.first_token_s is not None:
@@ -193,6 +194,7 @@ class Record:
             queue_s=self._after_s(self.assigned_s),
             first_token_s=self._after_s(self.first_token_s),
             releases=self.releases + 1,
+            gateways=tuple(sorted(self.followers)),
         )
 
     def _after_s(self, unix_s: float | None) -> float | None:

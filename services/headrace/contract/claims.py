@@ -18,6 +18,10 @@ from headrace.contract.values import TokenChunk
 from headrace.v1 import router_pb2 as pb
 
 
+MAX_GATEWAYS = 64
+"""Named in one hand-over. A client beyond them gets what it misses when its gateway joins a router anew."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """`router_id` was given a request. `taken`: it goes on with it; else it asks who has it."""
@@ -52,6 +56,8 @@ class HandOver:
     """From acceptance to the first token; None where there was none."""
     releases: int = 0
     """How often it was given back like this, this time included: those deliveries count as no failures."""
+    gateways: tuple[str, ...] = ()
+    """Those that have clients of it, MAX_GATEWAYS at most: they are asked what those have."""
 
 
 ClaimReply: TypeAlias = "Running | HandOver"
@@ -82,6 +88,7 @@ def encode_claim_reply(reply: ClaimReply) -> bytes:
     handed.losses = reply.losses
     handed.resumptions = reply.resumptions
     handed.releases = reply.releases
+    handed.gateways.extend(reply.gateways[:MAX_GATEWAYS])
     if reply.output is not None:
         handed.output.CopyFrom(encode_chunk(reply.output))
     if reply.queue_s is not None:
@@ -114,6 +121,7 @@ def _decode_hand_over(message: pb.HandOver) -> HandOver:
         losses=message.losses,
         resumptions=message.resumptions,
         releases=message.releases,
+        gateways=tuple(message.gateways[:MAX_GATEWAYS]),
         queue_s=decode_duration(message.queue_time) if message.HasField("queue_time") else None,
         first_token_s=(
             decode_duration(message.first_token_time) if message.HasField("first_token_time") else None
