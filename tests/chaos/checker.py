@@ -188,8 +188,20 @@ class Checker:
 
     def _redrawn(self, seen: Seen, reading: Reading) -> bool:
         """Whether gateway and router were lost, and with them all who knew what was drawn."""
-        lost = any(call.problem and self._cut_off(call) for call in reading.calls)
+        lost = any(
+            (call.problem and self._cut_off(call)) or self._forgot(seen, call) for call in reading.calls
+        )
         return seen.asked.sampled and lost and self._hits_on_the_way(seen) > 0
+
+    def _forgot(self, seen: Seen, call: Call) -> bool:
+        """Whether a client had hung up, and the gateway that kept what it had had was lost before the end."""
+        return not call.problem and any(
+            struck.blow.victim == call.gateway
+            and struck.blow.act in (Act.KILL, Act.DRAIN)
+            and call.ended_s <= struck.back_s
+            and struck.began_s <= (seen.ended_s or struck.began_s)
+            for struck in self._blows
+        )
 
     def _mixed(self, seen: Seen) -> bool:
         """Whether a router that stood still while another drew anew and was lost may have gone on with its own tokens:

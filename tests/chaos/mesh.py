@@ -46,6 +46,10 @@ SETTINGS = {
 """Times that decide how soon a loss is noticed, short as an operator in a hurry would set them; defaults otherwise."""
 
 
+RESTARTED_S = 0.5
+"""After a crash, as a supervisor waits."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Life:
     """One life of a process."""
@@ -87,6 +91,8 @@ class Mesh:
         self.crashes = 0
         """Of workers, by requests that make the fake engine crash."""
         self._counts = dict.fromkeys(VICTIMS, 0)
+        self._starts = {name: asyncio.Lock() for name in VICTIMS}
+        """Held while a crashed process is started again, and by whoever is about to end one."""
         self._watches: set[asyncio.Task[None]] = set()
         self._closing = False
         self._nats = self._new_nats()
@@ -191,17 +197,25 @@ class Mesh:
             self.crashes += 1
         else:
             self.problems.append(f"{life.name} (life {life.number}) ended by itself with exit code {code}")
-        await asyncio.sleep(0.5)
-        if not self._closing:
-            await self.start(life.name)
+        await asyncio.sleep(RESTARTED_S)
+        async with self._starts[life.name]:
+            # Whoever hit it meanwhile starts it again, too.
+            if not self._closing and not life.ending:
+                await self.start(life.name)
 
     async def kill(self, name: str) -> None:
         """SIGKILL, and the end."""
-        life = self.lives[name]
-        life.ending = True
+        life = await self._ending(name)
         if life.process.returncode is None:
             life.process.kill()
         await life.process.wait()
+
+    async def _ending(self, name: str) -> Life:
+        """From now on its end is no news, and whoever asked starts it again."""
+        async with self._starts[name]:
+            life = self.lives[name]
+            life.ending = True
+            return life
 
     def signal(self, name: str, number: signal.Signals) -> None:
         life = self.lives[name]
@@ -210,8 +224,7 @@ class Mesh:
 
     async def drain(self, name: str, *, by_service: bool = False) -> float:
         """SIGTERM, or a word to a gateway, and the end; gives how long it took. An exit code but 0 is a problem."""
-        life = self.lives[name]
-        life.ending = True
+        life = await self._ending(name)
         began_s = time.monotonic()
         if not (by_service and await self._drain_by_service(life)):
             self.signal(name, signal.SIGTERM)

@@ -274,6 +274,27 @@ def test_a_sampled_answer_is_held_against_itself(oracle: Oracle) -> None:
     assert "content" in case.broken(), "it ended before its end"
 
 
+def test_a_sampled_answer_is_drawn_anew_when_all_who_knew_it_are_lost(oracle: Oracle) -> None:
+    """Its client has hung up: its router and the gateway that kept what it had knew. A greedy one is the same again."""
+    for sampled, hits, allowed in (
+        (True, ("gateway-1", "router-1"), True),
+        (True, ("gateway-2", "router-1"), False),
+        (True, ("gateway-1",), False),
+        (True, ("router-1",), False),
+        (False, ("gateway-1", "router-1"), False),
+    ):
+        case = Case(oracle, replace(ASKED, way=Way.HANG_UP, sampled=sampled))
+        case.reading.finished = None
+        case.outcome = replace(case.outcome, token_ids=tuple(b"another text"), text="another text")
+        case.keep()
+        case.seen.finish(replace(case.outcome, text="", token_ids=()))
+        case.seen.result = None
+        for victim in hits:
+            case.hit(victim)
+        case.seen.ended_s = time.monotonic()
+        assert case.broken() == (set() if allowed else {"content"}), (sampled, hits)
+
+
 def test_an_answer_that_is_poisoned_must_fail(oracle: Oracle) -> None:
     """Not complete by a miracle."""
     case = Case(oracle, replace(ASKED, poison=Poison.FAILS))
