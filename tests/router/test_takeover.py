@@ -412,26 +412,26 @@ async def test_a_follower_goes_along_when_its_request_comes_back(mesh: Mesh) -> 
         client.join(second.address),
         gateway(first.address, "gw-2", held=(held,)) as follower,
         follower.join(second.address, (held,)),
+        living(first.address, mesh, "w-1") as hands,
     ):
-        async with living(first.address, mesh, "w-1") as hands:
-            await mesh.publish(request)
-            batch = await hands.batch()
-            await hands.make(batch.entries[0], "abc")
-            await follower.until_text(request.id, "abc")
-            async with living(second.address, mesh, "w-2") as others:
-                hands.kill()
-                batch = await others.batch()
-                await others.make(batch.entries[0], "d")
-                await follower.until_text(request.id, "abcd")
-                async with living(first.address, mesh, "w-3") as hands:
-                    others.kill()
-                    batch = await hands.batch()
-                    await hands.make(batch.entries[0], "e")
-                    await follower.until_text(request.id, "abcde")
-                    await client.until_text(request.id, "abcde")
-                    await hands.finish(batch)
-                    for reader in (client, follower):
-                        assert (await reader.outcome(request.id)).usage.output_tokens == 5
+        await mesh.publish(request)
+        batch = await hands.batch()
+        await hands.make(batch.entries[0], "abc")
+        await follower.until_text(request.id, "abc")
+        async with living(second.address, mesh, "w-2") as others:
+            hands.kill()
+            batch = await others.batch()
+            await others.make(batch.entries[0], "d")
+            await follower.until_text(request.id, "abcd")
+            async with living(first.address, mesh, "w-3") as hands:
+                others.kill()
+                batch = await hands.batch()
+                await hands.make(batch.entries[0], "e")
+                await follower.until_text(request.id, "abcde")
+                await client.until_text(request.id, "abcde")
+                await hands.finish(batch)
+                for reader in (client, follower):
+                    assert (await reader.outcome(request.id)).usage.output_tokens == 5
 
 
 async def test_a_client_may_follow_what_was_asked_for_on_nats(mesh: Mesh) -> None:

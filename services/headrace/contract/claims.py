@@ -17,7 +17,6 @@ from headrace.contract.errors import MalformedMessage
 from headrace.contract.values import TokenChunk
 from headrace.v1 import router_pb2 as pb
 
-
 MAX_GATEWAYS = 64
 """Named in one hand-over. A client beyond them gets what it misses when its gateway joins a router anew."""
 
