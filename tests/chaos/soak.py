@@ -161,6 +161,8 @@ class Soak:
     async def _client(self, number: int, door: Door, began_s: float, until_s: float) -> None:
         plan = self._plan
         rng = random.Random(f"{plan.seed} {number}")
+        # The same each time, as words come again in real prompts: the tokeniser remembers thousands of new ones.
+        prompt = Prompts(lengths=(32,)).draw(rng, commands="", oversize=False)
         await asyncio.sleep(RAMP_S * number / plan.streams)
         count = 0
         while time.monotonic() < until_s:
@@ -170,7 +172,7 @@ class Soak:
                 number=count,
                 way=Way.STREAM,
                 request_id=new_id(rng, count),
-                prompt=Prompts(lengths=(32,)).draw(rng, commands="", oversize=False),
+                prompt=prompt,
                 max_tokens=rng.randint(*plan.tokens),
                 ignore_end=True,
             )
