@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from headrace.contract.admin import DrainBegun, Member, MemberKind
 from headrace.contract.claims import Claim, HandOver, Running
+from headrace.contract.costs import CostGrid, ModelCost
 from headrace.contract.deliver import (
     Delivery,
     DeliveryMessage,
@@ -180,6 +181,8 @@ DEVICES = st.builds(
     memory_bytes=UINT64,
     compute_types=tuples(TEXTS),
 )
+GRIDS = st.builds(CostGrid, batches=tuples(UINT32), contexts=tuples(UINT32), seconds=tuples(SECONDS))
+COSTS = st.builds(ModelCost, step=GRIDS, prefill=GRIDS, load_s=SECONDS)
 JOINS = st.builds(
     WorkerJoin,
     worker_id=TEXTS,
@@ -188,10 +191,13 @@ JOINS = st.builds(
     device=DEVICES,
     lanes=UINT32,
     max_batch=UINT32,
-    models=tuples(st.builds(ServedModel, name=TEXTS, version=TEXTS, compute_type=TEXTS)),
+    models=tuples(
+        st.builds(ServedModel, name=TEXTS, version=TEXTS, compute_type=TEXTS, cost=st.none() | COSTS)
+    ),
     labels=st.dictionaries(TEXTS, TEXTS, max_size=3),
     started_s=SECONDS,
     drain_grace_s=SECONDS,
+    slots=UINT32,
 )
 ENDS = st.builds(
     EntryEnd,
@@ -231,6 +237,8 @@ ROUTER_MESSAGES = st.builds(
     draining=st.booleans(),
     peers=st.none() | tuples(st.builds(Peer, router_id=TEXTS, address=TEXTS)),
     leave=st.booleans(),
+    pause=tuples(UINT64),
+    resume=tuples(UINT64),
 )
 
 # Deliver.

@@ -98,6 +98,7 @@ class WorkerJoin(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     DRAIN_GRACE_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Unique among living workers; a new one at each start."""
     name: _builtins.str
@@ -105,9 +106,11 @@ class WorkerJoin(_message.Message):
     version: _builtins.str
     """Of Headrace."""
     lanes: _builtins.int
-    """Batches that it runs at once; lanes are numbered from 0."""
+    """Batches that it holds at once; lanes are numbered from 0."""
     max_batch: _builtins.int
     """The most entries of one batch, at least 1."""
+    slots: _builtins.int
+    """How many of its lanes run at once, 1 … lanes; 0 = all. The others hold batches that are paused."""
     @_builtins.property
     def device(self) -> Global___Device:
         """The device that it runs on."""
@@ -141,10 +144,11 @@ class WorkerJoin(_message.Message):
         models: _abc.Iterable[Global___ServedModel] | None = ...,
         started: _timestamp_pb2.Timestamp | None = ...,
         drain_grace: _duration_pb2.Duration | None = ...,
+        slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "drain_grace", b"drain_grace", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "drain_grace", b"drain_grace", "labels", b"labels", "lanes", b"lanes", "max_batch", b"max_batch", "models", b"models", "name", b"name", "started", b"started", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "drain_grace", b"drain_grace", "labels", b"labels", "lanes", b"lanes", "max_batch", b"max_batch", "models", b"models", "name", b"name", "slots", b"slots", "started", b"started", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -203,26 +207,102 @@ class ServedModel(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     COMPUTE_TYPE_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in the model store."""
     version: _builtins.str
     """From the content of its files; router and worker must hold the same."""
     compute_type: _builtins.str
     """What it is computed in."""
+    @_builtins.property
+    def cost(self) -> Global___ModelCost:
+        """What it costs on this worker; absent where nobody has measured it."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         version: _builtins.str = ...,
         compute_type: _builtins.str = ...,
+        cost: Global___ModelCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_type", b"compute_type", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_type", b"compute_type", "cost", b"cost", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
+
+@_typing.final
+class ModelCost(_message.Message):
+    """What a model costs on one machine, measured while all slots run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    PREFILL_FIELD_NUMBER: _builtins.int
+    LOAD_S_FIELD_NUMBER: _builtins.int
+    load_s: _builtins.float
+    """Seconds to load the model."""
+    @_builtins.property
+    def step(self) -> Global___CostGrid:
+        """Seconds of one decode step of a batch whose entries have a context."""
+
+    @_builtins.property
+    def prefill(self) -> Global___CostGrid:
+        """Seconds from the start of a batch of prompts of one length to the beginning of the step that makes their first tokens."""
+
+    def __init__(
+        self,
+        *,
+        step: Global___CostGrid | None = ...,
+        prefill: Global___CostGrid | None = ...,
+        load_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prefill", b"prefill", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["load_s", b"load_s", "prefill", b"prefill", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelCost: _TypeAlias = ModelCost  # noqa: Y015
+
+@_typing.final
+class CostGrid(_message.Message):
+    """A measured function of (entries of the batch, context in tokens)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCHES_FIELD_NUMBER: _builtins.int
+    CONTEXTS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rising, from 1."""
+
+    @_builtins.property
+    def contexts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rising."""
+
+    @_builtins.property
+    def seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Seconds: for each of `batches` those of all `contexts`."""
+
+    def __init__(
+        self,
+        *,
+        batches: _abc.Iterable[_builtins.int] | None = ...,
+        contexts: _abc.Iterable[_builtins.int] | None = ...,
+        seconds: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "contexts", b"contexts", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CostGrid: _TypeAlias = CostGrid  # noqa: Y015
 
 @_typing.final
 class EntryProgress(_message.Message):
@@ -328,6 +408,8 @@ class RouterMessage(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
     LEAVE_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """The router leaves: join another."""
     leave: _builtins.bool
@@ -348,6 +430,14 @@ class RouterMessage(_message.Message):
     def peers(self) -> Global___Peers:
         """The living routers, at the start and when they change: where to go when this one is lost."""
 
+    @_builtins.property
+    def pause(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Batches to pause at their next step: their lanes keep what they have computed, and free their slots."""
+
+    @_builtins.property
+    def resume(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Paused batches to go on with."""
+
     def __init__(
         self,
         *,
@@ -357,10 +447,12 @@ class RouterMessage(_message.Message):
         draining: _builtins.bool = ...,
         peers: Global___Peers | None = ...,
         leave: _builtins.bool = ...,
+        pause: _abc.Iterable[_builtins.int] | None = ...,
+        resume: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["peers", b"peers", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "leave", b"leave", "peers", b"peers", "start", b"start", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "leave", b"leave", "pause", b"pause", "peers", b"peers", "resume", b"resume", "start", b"start", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -452,7 +544,7 @@ class StartBatch(_message.Message):
     batch: _builtins.int
     """Unique within the router's life."""
     lane: _builtins.int
-    """The lane, free until now."""
+    """The lane, free until now. It begins as soon as a slot is free."""
     model: _builtins.str
     """A model that the worker serves."""
     @_builtins.property

@@ -119,6 +119,10 @@ class Conductor:
                 self._delivery.tokens(record, tokens)
             case cmd.Start():
                 self._start(command)
+            case cmd.Pause(worker=worker, batch=batch):
+                self._workers.pause(worker, batch)
+            case cmd.Resume(worker=worker, batch=batch):
+                self._workers.resume(worker, batch)
             case cmd.Stop(worker=worker, assignment=assignment):
                 self._workers.stop(worker, assignment)
             case cmd.Settle():

@@ -11,7 +11,8 @@ from headrace.contract.work import BatchEnded, Peer, RouterMessage, StartBatch, 
 
 @dataclass(slots=True, eq=False)
 class WorkerLink:
-    """Bounded by the core: one batch per free lane, and one stop per assignment of a running batch. Of what else is to
+    """Bounded by the core: one batch per free lane, one stop per assignment of a running batch, and of pauses and
+    resumes the last per batch. Of what else is to
     be told only the latest waits.
 
     Invariant: `lanes` has the batch of every lane that runs one, and `assigned` has the assignments of those batches
@@ -27,6 +28,10 @@ class WorkerLink:
     assigned: set[int] = field(default_factory=set)
     start: list[StartBatch] = field(default_factory=list)
     cancel: list[int] = field(default_factory=list)
+    pause: set[int] = field(default_factory=set)
+    resume: set[int] = field(default_factory=set)
+    paused: set[int] = field(default_factory=set)
+    """Batches of `lanes` that it was told to pause."""
     router_leaves: bool = False
     """The worker is to join another router."""
     leave: bool = False
@@ -44,12 +49,28 @@ class WorkerLink:
         self.assigned.update(entry.assignment for entry in batch.entries)
         self.ready.set()
 
+    def hold(self, batch: int) -> None:
+        """Has a batch pause."""
+        self.paused.add(batch)
+        self.resume.discard(batch)
+        self.pause.add(batch)
+        self.ready.set()
+
+    def go_on(self, batch: int) -> None:
+        """Has a paused batch go on."""
+        self.paused.discard(batch)
+        self.pause.discard(batch)
+        self.resume.add(batch)
+        self.ready.set()
+
     def end(self, ended: BatchEnded) -> bool:
         """Whether the lane ran that batch; now it runs none."""
         batch = self.lanes.get(ended.lane)
         if batch is None or batch.batch != ended.batch:
             return False
         del self.lanes[ended.lane]
+        for batches in (self.pause, self.resume, self.paused):
+            batches.discard(ended.batch)
         self.assigned.difference_update(entry.assignment for entry in batch.entries)
         return True
 
@@ -62,8 +83,10 @@ class WorkerLink:
             draining=self.router_leaves,
             peers=self.peers,
             leave=self.leave,
+            pause=tuple(sorted(self.pause)),
+            resume=tuple(sorted(self.resume)),
         )
-        self.start, self.cancel, self.peers = [], [], None
+        self.start, self.cancel, self.peers, self.pause, self.resume = [], [], None, set(), set()
         return message
 
     def member(self, router_id: str) -> Member:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 
 from headrace.contract.admin import DrainBegun, Member
+from headrace.contract.costs import check_cost
 from headrace.contract.errors import MalformedMessage, Unavailable
 from headrace.contract.subjects import is_name
 from headrace.contract.values import Failure
@@ -51,6 +52,14 @@ class Workers:
 
     def start(self, worker: str, batch: StartBatch) -> None:
         self._links[worker].run(batch)
+
+    def pause(self, worker: str, batch: int) -> None:
+        if (link := self._links.get(worker)) is not None:
+            link.hold(batch)
+
+    def resume(self, worker: str, batch: int) -> None:
+        if (link := self._links.get(worker)) is not None:
+            link.go_on(batch)
 
     def stop(self, worker: str, assignment: int) -> None:
         if (link := self._links.get(worker)) is not None:
@@ -147,7 +156,18 @@ class Workers:
                 )
         link = self._links[join.worker_id] = WorkerLink(join, served, self._now())
         self._tell(
-            ev.WorkerJoined(worker=join.worker_id, lanes=join.lanes, max_batch=join.max_batch, models=served)
+            ev.WorkerJoined(
+                worker=join.worker_id,
+                lanes=join.lanes,
+                slots=join.slots,
+                max_batch=join.max_batch,
+                models=served,
+                costs={
+                    model.name: model.cost
+                    for model in join.models
+                    if model.name in served and model.cost is not None
+                },
+            )
         )
         log.info(
             "worker.joined",
@@ -201,7 +221,7 @@ class Workers:
 def _check_join(join: WorkerJoin) -> None:
     """Raises MalformedMessage where a join is none of a worker of ours. What it says is logged, so it is checked."""
     well_named = _ID.fullmatch(join.worker_id) and is_name(join.name) and join.device.kind in DEVICES
-    in_range = 1 <= join.lanes <= MAX_LANES and 1 <= join.max_batch <= MAX_BATCH
+    in_range = 1 <= join.lanes <= MAX_LANES and join.slots <= join.lanes and 1 <= join.max_batch <= MAX_BATCH
     serves = len(join.models) <= MAX_MODELS and all(
         is_name(model.name) and _ID.fullmatch(model.version) for model in join.models
     )
@@ -209,5 +229,12 @@ def _check_join(join: WorkerJoin) -> None:
         raise MalformedMessage(
             "WorkerMessage.join",
             f"needs worker_id and name of letters, digits, '_' and '-', a device of {', '.join(DEVICES)},"
-            f" 1 … {MAX_LANES} lanes, a max_batch of 1 … {MAX_BATCH}, and at most {MAX_MODELS} models with versions",
+            f" 1 … {MAX_LANES} lanes, no more slots than lanes, a max_batch of 1 … {MAX_BATCH}, and at most"
+            f" {MAX_MODELS} models with versions",
         )
+    for model in join.models:
+        try:
+            if model.cost is not None:
+                check_cost(model.cost)
+        except ValueError as error:
+            raise MalformedMessage(f"WorkerMessage.join.models[{model.name}].cost", str(error)) from error

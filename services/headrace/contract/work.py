@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from headrace.contract.costs import ModelCost
 from headrace.contract.values import NO_TRACE, Failure, FinishReason, Sampling, TokenChunk, TraceContext
 
 
@@ -28,6 +29,8 @@ class ServedModel:
     name: str
     version: str
     compute_type: str
+    cost: ModelCost | None = None
+    """What it costs there; None where nobody has measured it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,7 @@ class WorkerJoin:
     version: str
     device: Device
     lanes: int
+    """Batches that it holds at once."""
     max_batch: int
     models: tuple[ServedModel, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -46,6 +50,8 @@ class WorkerJoin:
     """When its process started, in Unix time."""
     drain_grace_s: float = 0.0
     """How long its running batches may go on once it drains."""
+    slots: int = 0
+    """Lanes that run at once; 0 = all. The others hold batches that are paused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +110,7 @@ class BatchEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartBatch:
-    """A batch for a free lane."""
+    """A batch for a free lane. It begins as soon as a slot is free."""
 
     batch: int
     lane: int
@@ -135,3 +141,7 @@ class RouterMessage:
     """The living routers; None = unchanged."""
     leave: bool = False
     """An operator wants this worker to drain and end."""
+    pause: tuple[int, ...] = ()
+    """Batches to pause at their next step: their lanes keep what they have computed, and free their slots."""
+    resume: tuple[int, ...] = ()
+    """Paused batches to go on with. Starts come first, then pauses, then resumes."""

@@ -17,6 +17,7 @@ from headrace.contract.common_wire import (
     encode_timestamp,
     encode_trace,
 )
+from headrace.contract.costs import CostGrid, ModelCost
 from headrace.contract.work import (
     BatchEnded,
     BatchEntry,
@@ -74,6 +75,8 @@ def encode_router_message(message: RouterMessage) -> pb.RouterMessage:
         cancel=message.cancel,
         draining=message.draining,
         leave=message.leave,
+        pause=message.pause,
+        resume=message.resume,
     )
     if message.welcome:
         out.welcome.router_id = message.welcome
@@ -97,6 +100,8 @@ def decode_router_message(message: pb.RouterMessage) -> RouterMessage:
             else None
         ),
         leave=message.leave,
+        pause=tuple(message.pause),
+        resume=tuple(message.resume),
     )
 
 
@@ -117,12 +122,10 @@ def _encode_join(join: WorkerJoin) -> pb.WorkerJoin:
         labels=dict(join.labels),
         lanes=join.lanes,
         max_batch=join.max_batch,
-        models=[
-            pb.ServedModel(name=model.name, version=model.version, compute_type=model.compute_type)
-            for model in join.models
-        ],
+        models=[_encode_served(model) for model in join.models],
         started=encode_timestamp(join.started_s),
         drain_grace=encode_duration(join.drain_grace_s),
+        slots=join.slots,
     )
 
 
@@ -143,12 +146,43 @@ def _decode_join(message: pb.WorkerJoin) -> WorkerJoin:
         labels=dict(message.labels),
         lanes=message.lanes,
         max_batch=message.max_batch,
-        models=tuple(
-            ServedModel(name=model.name, version=model.version, compute_type=model.compute_type)
-            for model in message.models
-        ),
+        models=tuple(map(_decode_served, message.models)),
         started_s=decode_timestamp(message.started),
         drain_grace_s=decode_duration(message.drain_grace),
+        slots=message.slots,
+    )
+
+
+def _encode_served(model: ServedModel) -> pb.ServedModel:
+    message = pb.ServedModel(name=model.name, version=model.version, compute_type=model.compute_type)
+    if (cost := model.cost) is not None:
+        message.cost.step.CopyFrom(_encode_grid(cost.step))
+        message.cost.prefill.CopyFrom(_encode_grid(cost.prefill))
+        message.cost.load_s = cost.load_s
+    return message
+
+
+def _decode_served(message: pb.ServedModel) -> ServedModel:
+    cost = message.cost
+    return ServedModel(
+        name=message.name,
+        version=message.version,
+        compute_type=message.compute_type,
+        cost=(
+            ModelCost(step=_decode_grid(cost.step), prefill=_decode_grid(cost.prefill), load_s=cost.load_s)
+            if message.HasField("cost")
+            else None
+        ),
+    )
+
+
+def _encode_grid(grid: CostGrid) -> pb.CostGrid:
+    return pb.CostGrid(batches=grid.batches, contexts=grid.contexts, seconds=grid.seconds)
+
+
+def _decode_grid(message: pb.CostGrid) -> CostGrid:
+    return CostGrid(
+        batches=tuple(message.batches), contexts=tuple(message.contexts), seconds=tuple(message.seconds)
     )
 
 

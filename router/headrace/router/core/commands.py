@@ -26,7 +26,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Run a batch on a free lane. Its entries have equal sampling."""
+    """Run a batch on a free lane, as soon as a slot is free. Its entries have equal sampling."""
 
     worker: str
     lane: int
@@ -34,6 +34,22 @@ class Start:
     model: str
     sampling: Sampling
     assignments: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Stop a batch at its next step: its lane keeps what it has computed, and its slot is free."""
+
+    worker: str
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Go on with a paused batch."""
+
+    worker: str
+    batch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,4 +111,4 @@ class WakeAt:
     at_s: float
 
 
-Command = Pull | Start | Stop | Deliver | Settle | Requeued | Release | LetGo | WakeAt
+Command = Pull | Start | Pause | Resume | Stop | Deliver | Settle | Requeued | Release | LetGo | WakeAt

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from headrace.contract.costs import ModelCost
 from headrace.contract.values import Failure, FinishReason, OutcomeKind, Priority, Sampling, TokenChunk
 
 
@@ -75,6 +77,10 @@ class WorkerJoined:
     lanes: int
     max_batch: int
     models: frozenset[str]
+    slots: int = 0
+    """Lanes that run at once, at most `lanes`; 0 = all. The others hold batches that are paused."""
+    costs: Mapping[str, ModelCost] = field(default_factory=dict)
+    """What its models cost there, where somebody has measured it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,55 @@
+"""How long a group takes on a lane: the engine decodes its entries in lockstep.
+
+It prefills in parallel only as far as the shortest prompt reaches; the rest of a longer one is worked in one token a
+step, and an entry that has ended leaves the batch. With contexts cᵢ, c₀ = min cᵢ, Dᵢ = cᵢ - c₀ and outputs Rᵢ:
+
+    first token of i  = P(B, c₀-1) + Σ over t ≤ Dᵢ+1 of s(Bₜ, c₀+t)
+    T                 = P(B, c₀-1) + Σ over t ≤ max(Dᵢ+Rᵢ) of s(Bₜ, c₀+t),   Bₜ = number of i with Dᵢ+Rᵢ ≥ t
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.router.core.cost import CostModel
+
+Extent = tuple[int, float]
+"""A member of a group: (context in tokens, output still to come in tokens)."""
+
+
+def duration_s(costs: CostModel, group: Sequence[Extent]) -> float:
+    """T: seconds that a lane runs `group`, which is not empty."""
+    if len(group) == 1:
+        context, output = group[0]
+        return costs.prefill(1, context - 1) + costs.steps(1, context, output)
+    shortest = min(context for context, _ in group)
+    ends = sorted(context - shortest + output for context, output in group)
+    total, at, live = costs.prefill(len(group), shortest - 1), 0.0, len(group)
+    for end in ends:
+        if end > at:
+            total += costs.steps(live, shortest + at, end - at)
+            at = end
+        live -= 1
+    return total
+
+
+def moments_s(costs: CostModel, group: Sequence[Extent]) -> list[tuple[float, float]]:
+    """For each member: seconds from the start to its first token, and to its last."""
+    shortest = min(context for context, _ in group)
+    marks = sorted(
+        mark
+        for i, (context, output) in enumerate(group)
+        for mark in ((context - shortest + 1.0, 1, i), (context - shortest + output, 2, i))
+    )
+    total, at, live = costs.prefill(len(group), shortest - 1), 0.0, len(group)
+    first, last = [0.0] * len(group), [0.0] * len(group)
+    for mark, kind, i in marks:
+        if mark > at:
+            total += costs.steps(live, shortest + at, mark - at)
+            at = mark
+        if kind == 1:
+            first[i] = total
+        else:
+            last[i] = total
+            live -= 1
+    return list(zip(first, last, strict=True))
