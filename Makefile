@@ -11,7 +11,7 @@ CODE := protos router services tests
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check stubs bench prove prove-lifecycle chaos soak clean model
+.PHONY: help setup demo test check stubs bench prove prove-lifecycle prove-scheduler chaos soak clean model
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ prove: $(STAMP) model ## Measure the README's claims on this machine, against wh
 
 prove-lifecycle: $(STAMP) model ## Measure what happens to requests when processes die
 	$(BIN)/python -m tests.prove.prove --group lifecycle $(ARGS)
+
+prove-scheduler: $(STAMP) model ## Measure who runs what, and when: throughput, fairness, preemption
+	$(BIN)/python -m tests.prove.prove --group scheduler $(ARGS)
 
 prove-%: $(STAMP) model ## Measure one part of them
 	$(BIN)/python -m tests.prove.prove --part $*

@@ -55,7 +55,7 @@ class Run:
         store = self._store()
         environment = {"HEADRACE_WORKER_LANES": LANES if options.fake else "2"}
         if not options.fake:
-            environment |= {"HEADRACE_WORKER_COMPUTE_TYPE": "float32"}
+            environment |= {"HEADRACE_WORKER_COMPUTE_TYPE": "float32", "HEADRACE_SCHEDULE_MAX_SKEW": "0"}
         environment |= {"HEADRACE_WORKER_MODELS": options.model}
         began_s = time.monotonic()
         async with AsyncExitStack() as stack:

@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from headrace.cli.main import app
 
 COMMANDS = (
-    "up demo generate submit attach result cancel models members drain router gateway worker settings".split()  # noqa: SIM905
+    *"up demo generate submit attach result cancel models members drain router gateway worker".split(),  # noqa: SIM905
+    "calibrate",
+    "settings",
+    "simulate",
 )
 HEAVY = ("grpc", "ctranslate2", "numpy", "pydantic", "nats", "tokenizers", "structlog")
 

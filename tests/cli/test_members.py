@@ -26,7 +26,9 @@ def test_members_are_listed_for_people_and_for_programs(mesh: Running) -> None:
     assert set(found) == {"router", "gateway", "worker"}
     assert found["gateway"]["address"] == mesh.gateway
     assert found["worker"]["router"] == found["router"]["id"]
-    assert (found["worker"]["lanes"], found["worker"]["device"]) == (1, "cpu")
+    worker = found["worker"]
+    assert (worker["lanes"], worker["slots"], worker["paused_lanes"], worker["device"]) == (4, 1, 0, "cpu")
+    assert (found["router"]["lanes"], found["router"]["slots"]) == (4, 1)
     assert (found["router"]["models"], found["router"]["draining"]) == (["fake"], False)
     table = run("members", "--address", mesh.gateway).stdout
     for member in found.values():

@@ -310,6 +310,8 @@ MEMBERS = st.builds(
     router=TEXTS,
     lanes=UINT32,
     busy_lanes=UINT32,
+    slots=UINT32,
+    paused_lanes=UINT32,
     models=tuples(TEXTS),
     device=TEXTS,
 )

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from headrace.contract.admin import DrainBegun, Member, MemberKind
-from headrace.contract.errors import Unavailable
+from headrace.contract.costs import CostGrid, ModelCost
+from headrace.contract.errors import MalformedMessage, Unavailable
 from headrace.contract.values import GREEDY
 from headrace.contract.work import (
     BatchEnded,
@@ -69,11 +70,11 @@ def workers() -> Workers:
 
 
 @asynccontextmanager
-async def joined(workers: Workers) -> AsyncIterator[Worker]:
+async def joined(workers: Workers, join: WorkerJoin = JOIN) -> AsyncIterator[Worker]:
     says: asyncio.Queue[WorkerMessage] = asyncio.Queue()
 
     async def messages() -> AsyncIterator[WorkerMessage]:
-        yield WorkerMessage(join=JOIN)
+        yield WorkerMessage(join=join)
         while True:
             yield await says.get()
 
@@ -130,6 +131,7 @@ async def test_operators_see_what_a_worker_runs(workers: Workers) -> None:
         started_s=1000.0,
         router="r-1",
         lanes=2,
+        slots=2,
         models=("m",),
         device="cpu",
     )
@@ -148,6 +150,75 @@ async def test_operators_see_what_a_worker_runs(workers: Workers) -> None:
         await worker.says.put(WorkerMessage(draining=True))
         await heard_by_router(workers, replace(idle, draining=True))
     assert workers.members() == ()
+
+
+async def test_pauses_and_resumes_are_told_after_the_starts_and_the_last_word_counts(
+    workers: Workers,
+) -> None:
+    """One message has whatever waits: a batch is paused or goes on, never both."""
+    async with joined(workers) as worker:
+        await worker.hears()
+        workers.start("id-1", BATCH)
+        workers.pause("id-1", 5)
+        heard = await worker.hears()
+        assert (heard.start, heard.pause, heard.resume) == ((BATCH,), (5,), ())
+        workers.resume("id-1", 5)
+        workers.pause("id-1", 5)
+        workers.resume("id-1", 5)
+        heard = await worker.hears()
+        assert (heard.start, heard.pause, heard.resume) == ((), (), (5,))
+
+
+async def test_a_batch_that_is_not_there_is_not_paused(workers: Workers) -> None:
+    """It has ended, or its worker is gone: nothing is told, and nothing is kept."""
+    workers.pause("id-1", 5)
+    workers.resume("id-1", 5)
+    async with joined(workers) as worker:
+        await worker.hears()
+        workers.pause("id-1", 5)
+        workers.resume("id-1", 5)
+        assert workers.members()[0].paused_lanes == 0
+        workers.start("id-1", BATCH)
+        heard = await worker.hears()
+        assert (heard.pause, heard.resume) == ((), ())
+
+
+async def test_operators_see_what_is_paused(workers: Workers) -> None:
+    """From the word to it until the next, or until its end."""
+    async with joined(workers, replace(JOIN, slots=1)) as worker:
+        await worker.hears()
+        workers.start("id-1", BATCH)
+        await worker.hears()
+        (runs,) = workers.members()
+        assert (runs.lanes, runs.slots, runs.busy_lanes, runs.paused_lanes) == (2, 1, 1, 0)
+        workers.pause("id-1", 5)
+        await heard_by_router(workers, replace(runs, paused_lanes=1))
+        workers.resume("id-1", 5)
+        await heard_by_router(workers, runs)
+        workers.pause("id-1", 5)
+        await worker.says.put(WorkerMessage(ended=(BatchEnded(batch=5, lane=1),)))
+        await heard_by_router(workers, replace(runs, busy_lanes=0, requests=0))
+
+
+async def test_a_cost_that_nobody_measured_is_refused(workers: Workers) -> None:
+    """And said to be which model's and what is wrong with it."""
+    grid = CostGrid(batches=(1, 4), contexts=(16,), seconds=(0.01, 0.02))
+    cost = ModelCost(step=grid, prefill=replace(grid, seconds=(0.01,)))
+    (model,) = JOIN.models
+    join = replace(JOIN, models=(replace(model, cost=cost),))
+    async with joined(workers, join) as worker:
+        with pytest.raises(MalformedMessage, match=r"models\[m\]\.cost: prefill: there is one value"):
+            await worker.hears()
+    assert workers.members() == ()
+
+
+async def test_more_slots_than_lanes_are_refused(workers: Workers) -> None:
+    """As many as lanes are not."""
+    async with joined(workers, replace(JOIN, slots=3)) as worker:
+        with pytest.raises(MalformedMessage, match="no more slots than lanes"):
+            await worker.hears()
+    async with joined(workers, replace(JOIN, slots=2)) as worker:
+        assert (await worker.hears()).welcome
 
 
 async def test_a_worker_is_told_to_leave_by_its_name(workers: Workers) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,8 @@ from headrace.models.store import ModelStore
 from headrace.runtime.settings import load_settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.worker.app import run
+from headrace.worker.engine import Engine
+from tests.worker.crew_bench import Bench, BenchFor, open_bench
 from tests.worker.fake_router import FakeRouter, serve_router
 
 WorkerFor = Callable[..., AbstractAsyncContextManager[Shutdown]]
@@ -59,3 +62,13 @@ def worker_for(store: ModelStore) -> WorkerFor:
                 shutdown.request("the test is over")
 
     return working
+
+
+@pytest.fixture
+def bench_for(store: ModelStore) -> BenchFor:
+    """`async with bench_for(engine, slots=1) as bench`: two lanes that nobody else gives work."""
+
+    def opened(engine: Engine, **how: Any) -> AbstractAsyncContextManager[Bench]:
+        return open_bench(store, engine, **how)
+
+    return opened

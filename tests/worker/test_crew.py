@@ -2,98 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from headrace.contract.values import FinishReason, Sampling
-from headrace.contract.work import Device, WorkerJoin
 from headrace.models.fake import FakeTiming
-from headrace.models.store import ModelStore
-from headrace.worker.crew import Crew
-from headrace.worker.engine import Engine, OnToken
+from headrace.worker.engine import OnToken
 from headrace.worker.fake_engine import END_SOON, FAIL_AT_ONCE, FAIL_LATER, FAILING_STEP, FakeEngine
-from headrace.worker.lane import Lane
-from headrace.worker.outbox import Outbox
-from tests.worker.fake_router import Stream
-from tests.worker.gated_engine import CONTEXT, VOCAB_SIZE, GatedEngine, serving
+from tests.worker.crew_bench import BenchFor, fake
+from tests.worker.gated_engine import CONTEXT, VOCAB_SIZE, GatedEngine
 from tests.worker.tiny_model import batch, entry, prompt
-
-JOIN = WorkerJoin(
-    worker_id="w", name="w", version="0", device=Device(kind="cpu"), lanes=2, max_batch=4, models=()
-)
-
-
-@dataclass
-class Bench:
-    """A crew of two lanes, and what a router would hear of it."""
-
-    crew: Crew
-    lanes: list[Lane]
-    stream: Stream
-    messages: int = 0
-    done: list[int] = field(default_factory=list)
-
-    def heard(self, assignment: int) -> tuple[list[int], str]:
-        heard = self.stream.heard[assignment]
-        return heard.token_ids, heard.text
-
-    def finish(self, assignment: int) -> FinishReason | None:
-        end = self.stream.heard[assignment].end
-        assert end is not None
-        return end.finish_reason
-
-    def failure(self, assignment: int) -> str:
-        end = self.stream.heard[assignment].end
-        assert end is not None
-        return end.failure.code if end.failure else ""
-
-    async def ended(self, number: int) -> None:
-        await self.stream.until(lambda: number in self.stream.ended)
-
-    async def made(self, assignment: int, count: int) -> None:
-        await self.stream.until(
-            lambda: assignment in self.stream.heard and len(self.stream.heard[assignment].token_ids) >= count
-        )
-
-
-BenchFor = Callable[[Engine], AbstractAsyncContextManager[Bench]]
-
-
-@pytest.fixture
-def bench_for(store: ModelStore) -> BenchFor:
-    @asynccontextmanager
-    async def opened(engine: Engine) -> AsyncIterator[Bench]:
-        outbox, stream = Outbox(), Stream(JOIN)
-
-        async def forward() -> None:
-            while (message := await outbox.take(60)) is not None:
-                await stream.take(message)
-
-        forwarding = asyncio.create_task(forward())
-        async with AsyncExitStack() as stack:
-            lanes = [await stack.enter_async_context(Lane(index)) for index in range(2)]
-            models = {"fake": serving(engine, store)}
-            crew = Crew(lanes, models, outbox, max_batch=4, name="w", tracer=None)
-            try:
-                yield Bench(crew, lanes, stream)
-            finally:
-                crew.abandon()
-                if isinstance(engine, GatedEngine):
-                    engine.let(10_000)
-                await crew.idle()
-                outbox.close()
-                await forwarding
-
-    return opened
-
-
-def fake() -> FakeEngine:
-    return FakeEngine(FakeTiming(), vocab_size=VOCAB_SIZE, end_id=257)
 
 
 async def test_each_entry_ends_at_its_own_count(bench_for: BenchFor) -> None:

@@ -10,7 +10,13 @@ import pytest
 
 from headrace.contract.errors import StartError
 from headrace.contract.work import Device
-from headrace.worker.device import EngineInventory, choose_compute_type, choose_lanes, find_device
+from headrace.worker.device import (
+    EngineInventory,
+    choose_compute_type,
+    choose_lanes,
+    choose_spare_lanes,
+    find_device,
+)
 from headrace.worker.hardware import usable_cores, usable_memory_bytes
 
 CPU_TYPES = ("float32", "int8", "int8_float32")
@@ -92,6 +98,15 @@ def test_a_compute_type_that_is_not_there_is_refused() -> None:
     """With those there are, and the one to use."""
     with pytest.raises(StartError, match=r"float16.*int8_float32.*--compute-type int8"):
         choose_compute_type("float16", "int8", CPU)
+
+
+@pytest.mark.parametrize(
+    ("asked", "slots", "spare"),
+    [(None, 2, 6), (0, 2, 0), (5, 2, 5), (None, 1000, 24), (1023, 1000, 24), (None, 1024, 0)],
+)
+def test_spare_lanes_follow_the_slots_unless_set(asked: int | None, slots: int, spare: int) -> None:
+    """Three for each, and no more than a router takes in all."""
+    assert choose_spare_lanes(asked, slots) == spare
 
 
 def test_lanes_follow_the_cores_unless_set() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +17,12 @@ from headrace.models.fake import FakeTiming
 from headrace.models.store import ModelStore
 from headrace.models.tokeniser import Tokeniser
 from headrace.worker.ctranslate2_engine import CTranslate2Engine
-from headrace.worker.engine import Engine
+from headrace.worker.engine import Engine, OnToken
 from headrace.worker.fake_engine import END_SOON, FakeEngine
 from tests.worker.tiny_model import install_tiny_model, prompt
 
-LANES = 2
+LANES = 4
+"""More than run at once: the others are paused."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ def test_every_sampling_that_the_contract_allows_is_taken(case: Case, sampling: 
 def test_lanes_run_side_by_side(case: Case) -> None:
     """As many threads as it has lanes may be inside `run`, each with its own batch."""
     expected = [generate(case.engine, prompt(6, first), 30) for first in (40, 50)]
-    both = threading.Barrier(LANES)
+    both = threading.Barrier(2)
     got: dict[int, list[int]] = {}
 
     def lane(number: int, first: int) -> None:
@@ -224,3 +227,80 @@ def test_lanes_run_side_by_side(case: Case) -> None:
     for thread in threads:
         thread.join()
     assert [got[0], got[1]] == expected
+
+
+class Halt:
+    """Takes callbacks down, and stands still in one of step `at` until `go`."""
+
+    def __init__(self, at: int) -> None:
+        self.calls = Calls()
+        self.go = threading.Event()
+        self.stands = threading.Event()
+        self._at = at
+
+    def __call__(self, entry: int, token_id: int, step: int, last: bool) -> bool:
+        ends = self.calls(entry, token_id, step, last)
+        if step == self._at and not self.stands.is_set():
+            self.stands.set()
+            assert self.go.wait(timeout=30), "the test forgot this batch"
+        return ends
+
+
+@contextmanager
+def running(engine: Engine, prompts: Sequence[Sequence[int]], on_token: OnToken) -> Iterator[None]:
+    """A batch in a thread of its own, which has ended at the end."""
+    thread = threading.Thread(
+        target=engine.run,
+        args=(prompts,),
+        kwargs={"sampling": GREEDY, "max_new": 30, "on_token": on_token},
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+
+
+def test_a_callback_that_blocks_freezes_its_batch_and_nothing_else(case: Case) -> None:
+    """Others run to their ends meanwhile, as many as there are lanes; then it goes on as if nothing had been."""
+    prompts = [prompt(6, first) for first in (40, 50)]
+    free = run(case.engine, prompts, 30)
+    halts = [Halt(at) for at in (0, 3, 7)]
+    with ExitStack() as stack:
+        for halt in halts:
+            stack.enter_context(running(case.engine, prompts, halt))
+        for halt in halts:
+            stack.callback(halt.go.set)  # whatever fails here
+            assert halt.stands.wait(timeout=30)
+        made = [len(halt.calls.seen) for halt in halts]
+        others = [run(case.engine, prompts, 30).seen for _ in range(3)]
+        assert others == [free.seen] * 3
+        assert [len(halt.calls.seen) for halt in halts] == made
+    assert [halt.calls.seen for halt in halts] == [free.seen] * 3
+
+
+def test_a_batch_that_was_frozen_can_be_ended(case: Case) -> None:
+    """By the answer of the callback that froze it: no step more is computed."""
+    halt = Halt(at=3)
+    halt.calls.end_after = {0: 4}
+    with running(case.engine, [prompt(6)], halt):
+        try:
+            assert halt.stands.wait(timeout=30)
+        finally:
+            halt.go.set()
+    assert halt.calls.steps_of(0) == [0, 1, 2, 3]
+
+
+def test_a_batch_takes_no_cpu_while_it_is_frozen(case: Case) -> None:
+    """The engine waits with it, and does not ask again and again."""
+    halt = Halt(at=2)
+    with running(case.engine, [prompt(6)], halt):
+        try:
+            assert halt.stands.wait(timeout=30)
+            used_s, began_s = time.process_time(), time.monotonic()
+            threading.Event().wait(0.3)
+            share = (time.process_time() - used_s) / (time.monotonic() - began_s)
+        finally:
+            halt.go.set()
+    assert share < 0.5

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headrace.contract.values import Sampling
+from headrace.contract.values import FinishReason, Sampling
 from headrace.contract.work import EntryEnd
 from headrace.models.store import ModelStore
 from tests.worker.fake_router import FakeRouter
@@ -85,6 +85,60 @@ async def test_a_signal_in_the_middle_of_batches_ends_it_in_order(
     assert stream.draining
     assert stream.closed
     assert [stream.heard[lane].end for lane in (0, 1)] == [EntryEnd(cancelled=True)] * 2
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["grace over", "router resumes"])
+async def test_a_process_with_paused_batches_ends_in_order(
+    router: FakeRouter, store: ModelStore, cut: bool
+) -> None:
+    """The engine would abort a process that leaves one behind: they are given back when the grace is over, or end
+    within it where the router has them go on.
+    """
+    install_tiny_model(store, context_length=2 * LONG)
+    tokens, grace = (LONG, "0.3") if cut else (300, "60")
+    async with process(router.address, store, HEADRACE_WORKER_DRAIN_GRACE_S=grace) as worker:
+        stream = await router.stream()
+        assert (stream.join.lanes, stream.join.slots) == (8, 2)
+        for lane in range(6):
+            stream.send(
+                start=(
+                    batch(lane, entry(lane, prompt(6), tokens), lane=lane, model="tiny", sampling=ENDLESS),
+                ),
+                pause=() if lane >= 4 else (lane,),
+            )
+        await stream.until(lambda: {4, 5} <= set(stream.heard))
+        for lane in (4, 5):
+            stream.send(pause=(lane,))
+        worker.send_signal(signal.SIGTERM)
+        await stream.until(lambda: stream.draining)
+        if not cut:
+            stream.send(resume=tuple(range(6)))
+        code, told = await end_of(worker)
+    assert (code, "terminate called" in told, "Traceback" in told) == (0, False, False), told
+    assert stream.closed
+    ends = [stream.heard[lane].end for lane in range(6)]
+    assert ends == [EntryEnd(cancelled=True) if cut else EntryEnd(finish_reason=FinishReason.LENGTH)] * 6
+
+
+async def test_a_process_that_has_lost_its_router_leaves_no_paused_batch(
+    router: FakeRouter, store: ModelStore
+) -> None:
+    """Nobody would resume them: it joins again with all lanes free, and ends with 0."""
+    install_tiny_model(store, context_length=2 * LONG)
+    async with process(router.address, store) as worker:
+        stream = await router.stream()
+        for lane in range(4):
+            stream.start(batch(lane, entry(lane, prompt(6), LONG), lane=lane, model="tiny", sampling=ENDLESS))
+        await stream.until(lambda: len(stream.heard) >= 2)
+        stream.send(pause=(0, 1, 2, 3))
+        stream.break_off()
+        again = await router.stream(1)
+        for lane in range(8):
+            again.start(batch(lane, entry(lane, prompt(6), 3), lane=lane, model="tiny"))
+        await again.until(lambda: len(again.ended) == 8)
+        worker.send_signal(signal.SIGTERM)
+        code, told = await end_of(worker)
+    assert (code, "terminate called" in told, "Traceback" in told) == (0, False, False), told
 
 
 async def test_a_second_signal_ends_it_at_once(router: FakeRouter, store: ModelStore) -> None:

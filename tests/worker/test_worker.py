@@ -38,7 +38,8 @@ async def test_it_says_what_it_is_and_answers(
     async with worker_for(router.address, **options):
         stream = await router.stream()
         join = stream.join
-        assert (join.name, join.lanes, join.max_batch, join.labels) == ("w1", 2, 3, {"zone": "a"})
+        assert (join.name, join.lanes, join.slots, join.max_batch) == ("w1", 8, 2, 3)
+        assert join.labels == {"zone": "a"}
         assert join.device.kind == "cpu"
         assert "float32" in join.device.compute_types
         assert join.device.memory_bytes > 0
@@ -107,6 +108,44 @@ async def test_a_router_that_drains_is_left_when_nothing_runs(
         assert first.heard[1].end.finish_reason is FinishReason.LENGTH
         assert not first.draining
         assert (await second.run(batch(2, entry(2, prompt(6), 3))))[2].end is not None
+
+
+async def test_batches_pause_and_go_on_as_the_router_says(
+    router: FakeRouter, store: ModelStore, worker_for: WorkerFor
+) -> None:
+    """On one slot, the starts of a message before its pauses. What is resumed ends, what is not does not, and both come
+    out as they would alone.
+    """
+    install_fake_model(store, timing=SLOW)
+    async with worker_for(router.address, **{"worker.paused_step_s": 600}):
+        stream = await router.stream()
+        alone = [
+            (await stream.run(batch(n, entry(n, prompt(6, first), 60))))[n].token_ids
+            for n, first in ((1, 40), (2, 50))
+        ]
+        three, four = (
+            batch(n, entry(n, prompt(6, first), 60), lane=lane) for n, first, lane in ((3, 40, 0), (4, 50, 1))
+        )
+        stream.send(start=(three, four), pause=(3, 4))
+        stream.send(resume=(4,))
+        await stream.until(lambda: 4 in stream.ended)
+        assert 3 not in stream.ended
+        stream.send(resume=(3,))
+        await stream.until(lambda: 3 in stream.ended)
+        assert [stream.heard[n].token_ids for n in (3, 4)] == alone
+
+
+@pytest.mark.parametrize(("spare", "lanes"), [(0, 1), (2, 3), (None, 4)])
+async def test_spare_lanes_are_beside_those_that_run(
+    router: FakeRouter, store: ModelStore, worker_for: WorkerFor, spare: int | None, lanes: int
+) -> None:
+    """As many as were asked for, by default three for each that runs; a batch runs on every one."""
+    install_fake_model(store)
+    async with worker_for(router.address, **{"worker.spare_lanes": spare}):
+        stream = await router.stream()
+        assert (stream.join.lanes, stream.join.slots) == (lanes, 1)
+        for lane in range(lanes):
+            assert (await stream.run(batch(lane, entry(lane, prompt(6), 3), lane=lane)))[lane].end
 
 
 async def test_a_drain_lets_what_runs_end(

@@ -107,6 +107,8 @@ class Member(_message.Message):
     BUSY_LANES_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    PAUSED_LANES_FIELD_NUMBER: _builtins.int
     kind: Global___MemberKind.ValueType
     """What it is."""
     id: _builtins.str
@@ -122,9 +124,13 @@ class Member(_message.Message):
     lanes: _builtins.int
     """A worker's lanes; for a router those of all its workers."""
     busy_lanes: _builtins.int
-    """Those of them that run a batch."""
+    """Those of them that have a batch."""
     device: _builtins.str
     """A worker's device: "cpu" or "cuda"."""
+    slots: _builtins.int
+    """How many of its lanes run at once; for a router those of all its workers. The others hold batches that are paused."""
+    paused_lanes: _builtins.int
+    """Those of busy_lanes whose batch is paused."""
     @_builtins.property
     def started(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -147,10 +153,12 @@ class Member(_message.Message):
         busy_lanes: _builtins.int = ...,
         models: _abc.Iterable[_builtins.str] | None = ...,
         device: _builtins.str = ...,
+        slots: _builtins.int = ...,
+        paused_lanes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "busy_lanes", b"busy_lanes", "device", b"device", "draining", b"draining", "id", b"id", "kind", b"kind", "lanes", b"lanes", "models", b"models", "requests", b"requests", "router", b"router", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "busy_lanes", b"busy_lanes", "device", b"device", "draining", b"draining", "id", b"id", "kind", b"kind", "lanes", b"lanes", "models", b"models", "paused_lanes", b"paused_lanes", "requests", b"requests", "router", b"router", "slots", b"slots", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,5 +57,7 @@ class Admin:
             requests=self._held(),
             lanes=sum(worker.lanes for worker in workers),
             busy_lanes=sum(worker.busy_lanes for worker in workers),
+            slots=sum(worker.slots for worker in workers),
+            paused_lanes=sum(worker.paused_lanes for worker in workers),
             models=tuple(sorted({model for worker in workers for model in worker.models})),
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import structlog
 from nats.aio.client import Client
@@ -18,7 +20,8 @@ from headrace.router.catalogue import Catalogue
 from headrace.router.clock import Clock
 from headrace.router.conductor import Conductor
 from headrace.router.core.events import DrainBegan, DrainEnded, PeersServe
-from headrace.router.core.scheduler import Scheduler, SchedulerSettings
+from headrace.router.core.scheduler import Scheduler
+from headrace.router.core.settings import SchedulerSettings
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
 from headrace.router.intake import Intake
@@ -29,7 +32,9 @@ from headrace.router.models import RouterModels
 from headrace.router.outcomes import Outcomes
 from headrace.router.ownership import Ownership
 from headrace.router.peers import Peers
+from headrace.router.positions import Positions
 from headrace.router.queues import Queues
+from headrace.router.recorder import Recorder
 from headrace.router.references import ANSWER_S, References
 from headrace.router.service import SERVICE, RouterService
 from headrace.router.spans import RouterSpans
@@ -43,6 +48,7 @@ from headrace.runtime.nats_upkeep import LayoutKeeper
 from headrace.runtime.oversize import Oversize
 from headrace.runtime.payloads import Payloads
 from headrace.runtime.settings import Settings
+from headrace.runtime.settings_schedule import by_priority
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import Telemetry, start_telemetry
 from headrace.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
@@ -68,8 +74,11 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
             keeper = LayoutKeeper(connection, settings, health)
             if await shutdown.unless_requested(keeper.first()) is None:
                 return
-            with ThreadPoolExecutor(settings.router.tokenise_threads, "tokenise") as threads:
-                router = Router(settings, router_id, connection, telemetry, threads, health, keeper)
+            with (
+                _recording(settings) as recorder,
+                ThreadPoolExecutor(settings.router.tokenise_threads, "tokenise") as threads,
+            ):
+                router = Router(settings, router_id, connection, telemetry, threads, health, keeper, recorder)
                 await router.run(shutdown)
         finally:
             await connecting.__aexit__(None, None, None)
@@ -98,6 +107,7 @@ class Router:
         threads: ThreadPoolExecutor,
         health: NatsHealth,
         keeper: LayoutKeeper,
+        recorder: Recorder | None,
     ) -> None:
         self._settings = settings
         self._router_id = router_id
@@ -110,14 +120,11 @@ class Router:
         spans = RouterSpans(telemetry.tracer, router_id)
         self._ledger = Ledger()
         self._conductor = Conductor(
-            Scheduler(
-                SchedulerSettings(
-                    max_held=own.max_held, lookahead=own.lookahead, max_attempts=own.max_attempts
-                )
-            ),
+            Scheduler(_policy(settings)),
             clock=clock,
             ledger=self._ledger,
             spans=spans,
+            recorder=recorder,
         )
         tell = self._conductor.tell
         models = RouterModels(ModelStore(settings.models))
@@ -206,6 +213,9 @@ class Router:
         self._cancels = Cancels(
             connection, ledger=self._ledger, gateways=self._gateways, conductor=self._conductor
         )
+        self._positions = Positions(
+            self._ledger, self._gateways, place=self._conductor.place_now, every_s=own.position_every_s
+        )
         self._catalogue = Catalogue(
             models=models, queues=self._queues, gateways=self._gateways, conductor=self._conductor
         )
@@ -236,6 +246,7 @@ class Router:
                 ("queues", self._queues.run()),
                 ("delivery", self._delivery.run()),
                 ("catalogue", self._catalogue.run()),
+                ("positions", self._positions.run()),
                 ("leases", self._leases.run()),
                 ("members", self._membership.stay(self._connection.jetstream(), address)),
                 ("peers", self._peers.run()),
@@ -302,3 +313,34 @@ def _references(settings: Settings, connection: Client) -> References:
     payloads = Payloads(connection, max_bytes=settings.limits.max_payload_bytes, answer_s=ANSWER_S)
     oversize = Oversize(payloads, result_max_age_s=settings.queues.result_max_age_s)
     return References(oversize, max_wait_s=settings.router.result_retry_max_wait_s)
+
+
+@contextmanager
+def _recording(settings: Settings) -> Iterator[Recorder | None]:
+    """The log of decisions, where one is asked for."""
+    own = settings.router
+    if own.event_log is None:
+        yield None
+        return
+    with Recorder(own.event_log, _policy(settings), max_bytes=own.event_log_max_bytes) as recorder:
+        yield recorder
+
+
+def _policy(settings: Settings) -> SchedulerSettings:
+    own, schedule = settings.router, settings.schedule
+    return SchedulerSettings(
+        max_held=own.max_held,
+        lookahead=own.lookahead,
+        max_attempts=own.max_attempts,
+        ageing_s=schedule.ageing_s,
+        prompt_weight=schedule.prompt_weight,
+        output_weight=schedule.output_weight,
+        fairness_slack=schedule.fairness_slack,
+        tenant_weights=schedule.tenant_weights,
+        max_skew=schedule.max_skew,
+        group_gain=schedule.group_gain,
+        slower=schedule.slower,
+        patience=schedule.patience,
+        first_token_s=by_priority(schedule.first_token_s),
+        token_s=by_priority(schedule.token_s),
+    )

@@ -34,6 +34,7 @@ from headrace.router.ledger import Hold, Ledger, Record
 from headrace.router.outcomes import Outcomes
 from headrace.router.ownership import Ownership
 from headrace.router.queues import Queues
+from headrace.router.recorder import Recorder
 from headrace.router.spans import RouterSpans
 from headrace.router.workers import Workers
 
@@ -50,12 +51,14 @@ class Conductor:
         clock: Clock,
         ledger: Ledger,
         spans: RouterSpans,
+        recorder: Recorder | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._ledger = ledger
         self._tasks: set[asyncio.Task[None]] = set()
         self._spans = spans
+        self._recorder = recorder
         self._timer: asyncio.TimerHandle | None = None
         self._on_fleet: Callable[[], None] = lambda: None
 
@@ -87,17 +90,25 @@ class Conductor:
         return self._scheduler.load(model)
 
     def place(self, record: Record) -> QueuePosition:
-        """How many go before a request that is held here, and for how long, as far as can be told."""
-        load = self.load(record.request.model)
-        if load.free_lanes or not any(load.waiting):
-            return QueuePosition(ahead=0, estimated_wait_s=0.0)
-        ahead = max(0, sum(load.waiting[: record.request.priority + 1]) - 1)  # it is one of them
-        wait_s = (ahead + 1) * load.seconds_per_request
-        return QueuePosition(ahead=ahead, estimated_wait_s=wait_s or None)
+        """How many go before a request that is held here, and for how long, as far as can be told; kept as what its
+        followers were told.
+        """
+        place = self.place_now(record)
+        if self._scheduler.waits(record.id):
+            record.place = place
+        return place
+
+    def place_now(self, record: Record) -> QueuePosition:
+        """The same, not told to anybody yet."""
+        return self._scheduler.place(record.id, self._clock.now())
 
     def tell(self, event: Event) -> None:
         """Something happened: does, in order, what follows from it."""
-        for command in self._scheduler.handle(event, self._clock.now()):
+        now = self._clock.now()
+        commands = self._scheduler.handle(event, now)
+        if self._recorder is not None:
+            self._recorder.note(event, now, commands)
+        for command in commands:
             self._do(command)
         if isinstance(event, WorkerJoined | WorkerDraining | WorkerLost | DrainBegan):
             self._on_fleet()
@@ -153,6 +164,7 @@ class Conductor:
         for assignment in command.assignments:
             record = self._ledger[assignment.request_id]
             record.attempts = assignment.attempt
+            record.place = None
             record.resumptions += bool(record.tokens)
             if record.assigned_s is None:
                 record.assigned_s = now_s

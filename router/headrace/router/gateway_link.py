@@ -94,6 +94,13 @@ class GatewayLink:
         if had is not None and had.tenant == record.tenant and not had.token_ids:
             self.outbox.queued(record.id, place)
 
+    def queued(self, record: Record, place: QueuePosition) -> None:
+        """Tells a new place in the queue, where there is nothing else to send."""
+        if record.id in self.in_step:
+            self.outbox.queued(record.id, place)
+        else:
+            self.greet(record, place)
+
     def bring_in_step(self, record: Record) -> None:
         """Sends what the gateway misses of a request, if it told of it and can go on from there."""
         had = self.held.get(record.id)

@@ -93,6 +93,12 @@ class Gateways:
             if (link := self._links.get(gateway_id)) is not None:
                 link.greet(record, place)
 
+    def queued(self, record: Record, place: QueuePosition) -> None:
+        """Tells its followers a new place in the queue."""
+        for gateway_id in record.followers:
+            if (link := self._links.get(gateway_id)) is not None:
+                link.queued(record, place)
+
     def bring_in_step(self, record: Record) -> None:
         """Sends its followers what they miss of a request."""
         for gateway_id in record.followers:

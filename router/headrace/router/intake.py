@@ -211,8 +211,6 @@ class Intake:
         record.followers |= self._gateways.holders(record)
         if record.message.metadata.num_delivered <= 1:
             self._gateways.begin(record)
-        self._gateways.greet(record, self._place(record))
-        self._gateways.bring_in_step(record)
         self._tell(
             RequestArrived(
                 request_id=record.id,
@@ -230,6 +228,9 @@ class Intake:
                 deadline_s=None if request.deadline_s is None else self._clock.of_unix(request.deadline_s),
             )
         )
+        # It has its place by now, and no token yet: those come with the next words of a worker.
+        self._gateways.greet(record, self._place(record))
+        self._gateways.bring_in_step(record)
 
     async def _refuse(self, record: Record, error: HeadraceError) -> None:
         self._tell(RequestRefused(queue=record.message.subject))

@@ -21,6 +21,7 @@ from headrace.contract.values import (
     FinishReason,
     Outcome,
     OutcomeKind,
+    QueuePosition,
     TokenChunk,
     TraceContext,
     Usage,
@@ -66,6 +67,8 @@ class Record:
     """The question whose it is, while that is open."""
     followers: set[str] = field(default_factory=set)
     """Gateways that get its tokens: the one that it names, and those that told of a client of theirs."""
+    place: QueuePosition | None = None
+    """What its followers were told of its place in the queue; None where it does not wait."""
     prompt: tuple[int, ...] = ()
     max_tokens: int = 0
     tokens: list[int] = field(default_factory=list)

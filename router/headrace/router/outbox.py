@@ -51,8 +51,9 @@ class Outbox:
         self._ready.set()
 
     def queued(self, request_id: str, position: QueuePosition) -> None:
-        """Adds a place in the queue, unless there are tokens."""
-        if request_id not in self._deliveries:
+        """Adds a place in the queue, in the stead of an earlier one, unless there are tokens."""
+        waiting = self._deliveries.get(request_id)
+        if waiting is None or waiting.queued is not None:
             self._deliveries[request_id] = Delivery(request_id=request_id, queued=position)
             self._ready.set()
 

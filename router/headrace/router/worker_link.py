@@ -12,8 +12,7 @@ from headrace.contract.work import BatchEnded, Peer, RouterMessage, StartBatch, 
 @dataclass(slots=True, eq=False)
 class WorkerLink:
     """Bounded by the core: one batch per free lane, one stop per assignment of a running batch, and of pauses and
-    resumes the last per batch. Of what else is to
-    be told only the latest waits.
+    resumes the last per batch. Of what else is to be told only the latest waits.
 
     Invariant: `lanes` has the batch of every lane that runs one, and `assigned` has the assignments of those batches
     that have not ended. A worker's word on anything else is nobody's: it cannot speak for another worker's work.
@@ -50,14 +49,18 @@ class WorkerLink:
         self.ready.set()
 
     def hold(self, batch: int) -> None:
-        """Has a batch pause."""
+        """Has a batch pause; one that has ended meanwhile needs no word."""
+        if not self._runs(batch):
+            return
         self.paused.add(batch)
         self.resume.discard(batch)
         self.pause.add(batch)
         self.ready.set()
 
     def go_on(self, batch: int) -> None:
-        """Has a paused batch go on."""
+        """Has a paused batch go on; one that has ended meanwhile needs no word."""
+        if not self._runs(batch):
+            return
         self.paused.discard(batch)
         self.pause.discard(batch)
         self.resume.add(batch)
@@ -89,6 +92,9 @@ class WorkerLink:
         self.start, self.cancel, self.peers, self.pause, self.resume = [], [], None, set(), set()
         return message
 
+    def _runs(self, batch: int) -> bool:
+        return any(running.batch == batch for running in self.lanes.values())
+
     def member(self, router_id: str) -> Member:
         """As operators see it."""
         return Member(
@@ -100,6 +106,8 @@ class WorkerLink:
             router=router_id,
             lanes=self.join.lanes,
             busy_lanes=len(self.lanes),
+            slots=self.join.slots or self.join.lanes,
+            paused_lanes=len(self.paused),
             models=tuple(sorted(self.models)),
             device=self.join.device.kind,
         )

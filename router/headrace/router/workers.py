@@ -174,6 +174,7 @@ class Workers:
             worker=join.name,
             device=join.device.kind,
             lanes=join.lanes,
+            slots=join.slots or join.lanes,
             models=sorted(served),
         )
         return link

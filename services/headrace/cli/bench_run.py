@@ -27,7 +27,8 @@ from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.store import ModelStore
 from headrace.runtime.settings import load_settings
 from headrace.runtime.shutdown import Shutdown, run_process
-from headrace.worker.device import EngineInventory, choose_lanes, find_device
+from headrace.worker.device import EngineInventory, find_device
+from headrace.worker.shape import choose_shape
 
 _INTERRUPTED = 130
 _START_LIMIT_S = 120.0
@@ -143,14 +144,16 @@ def _plan_mesh(model: str, asked: MeshAsked, folder: Path, environ: Mapping[str,
 
 def _target(mesh: Mesh, asked: MeshAsked, supervisor: Supervisor) -> Target:
     own = mesh.settings.worker
-    each = mesh.lanes_each or choose_lanes(
-        own.lanes, own.threads_per_lane, find_device(own.device, EngineInventory())
+    shape = choose_shape(
+        own.model_copy(update={"lanes": mesh.lanes_each}),
+        ModelStore(mesh.settings.models),
+        find_device(own.device, EngineInventory()),
     )
     setup = EngineSetup(
         device=own.device,
         compute_type=own.compute_type,
-        lanes=each * asked.workers,
-        threads_per_lane=own.threads_per_lane,
+        lanes=shape.lanes * asked.workers,
+        threads_per_lane=shape.threads_per_lane,
     )
     return Target(
         address=mesh.gateway,

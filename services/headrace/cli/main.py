@@ -8,6 +8,7 @@ import typer
 
 from headrace.cli.attach import attach
 from headrace.cli.bench import bench
+from headrace.cli.calibrate import calibrate
 from headrace.cli.deferred import deferred
 from headrace.cli.demo import demo
 from headrace.cli.drain import drain
@@ -16,6 +17,7 @@ from headrace.cli.members import members
 from headrace.cli.processes import gateway, router, worker
 from headrace.cli.requests import cancel, models, result, submit
 from headrace.cli.settings_table import settings
+from headrace.cli.simulate import simulate
 from headrace.cli.up import up
 
 _MESH = "A mesh on this machine"
@@ -110,6 +112,21 @@ _add(
     "  headrace bench --engine fake --clients 64 --requests 512\n"
     "  headrace bench --synthetic --scale-time 4 --json out/bench.json\n"
     "  headrace bench --trace requests.csv",
+)
+_add(
+    calibrate,
+    _MEASURE,
+    "  headrace calibrate smollm2\n"
+    "  headrace calibrate smollm2 --device cuda:0 --compute-type float16\n"
+    "  headrace calibrate smollm2 --seconds 20 --lanes-threads 2x1 --json",
+)
+_add(
+    simulate,
+    _MEASURE,
+    "  headrace simulate\n"
+    "  headrace simulate --load requests.csv --capacity --seeds 5 --html out/policies.html\n"
+    "  headrace simulate --fleet 4x1.0,8x3.0+4 --grid smollm2 --flood 20,20,5 --policy headrace,dynamic\n"
+    "  headrace simulate --policy headrace --offered 500 --set lookahead=64 --json out/headrace.json",
 )
 app.add_typer(
     deferred("headrace.cli.model", help="Pull, list and verify models."), name="model", rich_help_panel=_SETUP

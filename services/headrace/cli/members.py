@@ -49,6 +49,8 @@ def member_fields(member: Member) -> dict[str, Any]:
         "router": member.router,
         "lanes": member.lanes,
         "busy_lanes": member.busy_lanes,
+        "slots": member.slots,
+        "paused_lanes": member.paused_lanes,
         "models": list(member.models),
         "device": member.device,
     }
@@ -74,11 +76,17 @@ def _print_table(found: Sequence[Member]) -> None:
             harmless(f"{member.router} ({member.device})" if worker else member.address, sys.stdout),
             Text("draining", style="yellow") if member.draining else "serving",
             str(member.requests),
-            "" if member.kind is MemberKind.GATEWAY else f"{member.busy_lanes} of {member.lanes}",
+            "" if member.kind is MemberKind.GATEWAY else _lanes(member),
             harmless(", ".join(member.models), sys.stdout),
             since(time.time() - member.started_s) if member.started_s else "",
         )
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False).print(table)
+
+
+def _lanes(member: Member) -> str:
+    """`2 of 2, 1 paused`: those that run, of those that may at once, and beside them the paused ones."""
+    running = f"{member.busy_lanes - member.paused_lanes} of {member.slots or member.lanes}"
+    return f"{running}, {member.paused_lanes} paused" if member.paused_lanes else running
 
 
 def since(seconds: float) -> str:

@@ -153,7 +153,7 @@ def _lanes_each(own: WorkerSettings, workers: int) -> int:
     if own.lanes:
         return own.lanes
     device = find_device(own.device, EngineInventory())
-    return max(1, choose_lanes(0, own.threads_per_lane, device) // workers)
+    return max(1, choose_lanes(0, own.threads_per_lane or 1, device) // workers)
 
 
 def _ports(settings: Settings, embedded: bool) -> dict[str, object]:

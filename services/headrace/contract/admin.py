@@ -34,6 +34,11 @@ class Member:
     lanes: int = 0
     """A worker's lanes; for a router those of all its workers."""
     busy_lanes: int = 0
+    """Those of them that have a batch."""
+    slots: int = 0
+    """Lanes that run at once; the others hold batches that are paused. 0 from a member that knows of no such thing."""
+    paused_lanes: int = 0
+    """Those of `busy_lanes` whose batch is paused."""
     models: tuple[str, ...] = ()
     device: str = ""
     """A worker's device: "cpu" or "cuda"."""

@@ -50,6 +50,8 @@ def encode_member(member: Member) -> pb.Member:
         router=member.router,
         lanes=member.lanes,
         busy_lanes=member.busy_lanes,
+        slots=member.slots,
+        paused_lanes=member.paused_lanes,
         models=member.models,
         device=member.device,
     )
@@ -66,6 +68,8 @@ def _decode_member(message: pb.Member, kind: MemberKind) -> Member:
         router=message.router,
         lanes=message.lanes,
         busy_lanes=message.busy_lanes,
+        slots=message.slots,
+        paused_lanes=message.paused_lanes,
         models=tuple(message.models),
         device=message.device,
     )

@@ -20,6 +20,7 @@ from headrace.runtime.settings_faults import Fault, SettingsError
 from headrace.runtime.settings_grpc import GrpcSettings
 from headrace.runtime.settings_nats import MIB, NatsSettings, QueueSettings
 from headrace.runtime.settings_processes import GatewaySettings, RouterSettings, WorkerSettings
+from headrace.runtime.settings_schedule import ScheduleSettings
 from headrace.runtime.settings_section import Section, UserPath
 from headrace.runtime.settings_sources import Gathered, gather
 
@@ -32,6 +33,7 @@ __all__ = [
     "NatsSettings",
     "QueueSettings",
     "RouterSettings",
+    "ScheduleSettings",
     "SettingDoc",
     "Settings",
     "SettingsError",
@@ -110,6 +112,7 @@ class Settings(Section):
     nats: NatsSettings = Field(default_factory=NatsSettings)
     queues: QueueSettings = Field(default_factory=QueueSettings)
     router: RouterSettings = Field(default_factory=RouterSettings)
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     grpc: GrpcSettings = Field(default_factory=GrpcSettings)

@@ -19,6 +19,7 @@ from headrace.runtime.settings_section import (
     Port,
     Seconds,
     Section,
+    UserPath,
 )
 
 
@@ -58,7 +59,7 @@ class RouterSettings(Section):
         " every router it meets must not go round for ever. Those that a router gave back in order do not count.",
     )
     lookahead: int = Field(
-        default=32,
+        default=128,
         ge=1,
         le=10_000,
         description="Requests held per queue beyond what the lanes can take: the choice that grouping by length"
@@ -82,6 +83,22 @@ class RouterSettings(Section):
         le=100,
         description="Assignments of a request before it becomes a dead letter: a request that kills every worker"
         " it meets must not go round for ever.",
+    )
+    position_every_s: Seconds = Field(
+        default=1.0,
+        description="Seconds between looks at the places of waiting requests; their clients are told of those that"
+        " have changed materially.",
+    )
+    event_log: UserPath | None = Field(
+        default=None,
+        description="File for all that the scheduler is told and what it decides, without any content, to look at a"
+        " decision again. None: it is not kept.",
+    )
+    event_log_max_bytes: int = Field(
+        default=256 * MIB,
+        ge=1024,
+        le=1024 * 1024 * MIB,
+        description="Bytes after which that file is not written on.",
     )
     tokenise_threads: int = Field(
         default=2,
@@ -215,15 +232,45 @@ class WorkerSettings(Section):
         " fastest that the device supports for the model as it is stored.",
     )
     lanes: int = Field(
-        default=0, ge=0, le=1_024, description="Batches that run side by side. 0: as many as there are cores."
+        default=0,
+        ge=0,
+        le=1_024,
+        description="Batches that run side by side. 0: as `headrace calibrate` found best for the first model, and"
+        " else as many as there are cores.",
+    )
+    spare_lanes: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_023,
+        description="Lanes beyond those: they hold batches that were paused for more urgent ones. A lane takes the"
+        " memory that its batches need, tokens times requests, and keeps it; one that was never used takes next to"
+        " none. None: three times as many as run side by side; 0: nothing is paused. At most 1,024 lanes in all.",
+    )
+    paused_step_s: Seconds = Field(
+        default=1.0,
+        description="Seconds that a paused batch stands still before it makes one step, slot or not: clients and"
+        " their watchdogs see that it lives.",
     )
     threads_per_lane: int = Field(
-        default=1,
-        ge=1,
+        default=0,
+        ge=0,
         le=256,
-        description="Threads of each lane. For small models more than one is much slower than more lanes.",
+        description="Threads of each lane. 0: as calibrated where lanes is 0 as well, and else 1; for small models"
+        " more than one is much slower than more lanes.",
     )
-    max_batch: int = Field(default=4, ge=1, le=512, description="Requests that one lane decodes together.")
+    quick_calibration_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=600,
+        description="Seconds at most to measure a model at the start that was never calibrated here, so that the"
+        " router knows roughly what it costs. 0: not at all.",
+    )
+    max_batch: int = Field(
+        default=16,
+        ge=1,
+        le=512,
+        description="Most requests that one lane decodes together; fewer go where more do not pay.",
+    )
     models: Names = Field(
         default=(), description="Models to serve, with commas between. Empty: all in the model store."
     )

@@ -25,7 +25,7 @@ def _split(value: object) -> object:
     return value
 
 
-def _split_pairs(value: object) -> object:
+def split_pairs(value: object) -> object:
     """A mapping that came as text: `zone=a, disk=ssd`."""
     if not isinstance(value, str):
         return value
@@ -47,5 +47,5 @@ Addresses = Annotated[tuple[Address, ...], BeforeValidator(_split)]
 Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9_-]{{1,{MAX_NAME_LENGTH}}}$")]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Labels = Annotated[Mapping[str, str], BeforeValidator(_split_pairs)]
+Labels = Annotated[Mapping[str, str], BeforeValidator(split_pairs)]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]

@@ -16,18 +16,21 @@ from headrace.contract.work import Device, WorkerJoin
 from headrace.models.store import ModelStore
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.grpc_channel import open_channel
-from headrace.runtime.settings import Settings
+from headrace.runtime.settings import Settings, WorkerSettings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import Telemetry, start_telemetry
 from headrace.v1.router_pb2_grpc import RouterServiceStub
 from headrace.worker.crew import Crew
-from headrace.worker.device import EngineInventory, choose_lanes, find_device
+from headrace.worker.device import EngineInventory, choose_spare_lanes, find_device
+from headrace.worker.gate import Gate
+from headrace.worker.known_cost import with_cost
 from headrace.worker.lane import Lane
 from headrace.worker.link import Link
 from headrace.worker.outbox import Outbox
 from headrace.worker.routers import Routers
 from headrace.worker.serving import Placing, ServingModel, choose_models, load_model
 from headrace.worker.session import Session, SessionTimes
+from headrace.worker.shape import choose_shape
 
 log = structlog.get_logger(__name__)
 
@@ -44,27 +47,32 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
     own = settings.worker
     async with start_telemetry("worker", own.name) as telemetry:
         device = find_device(own.device, EngineInventory())
+        store = ModelStore(settings.models)
+        shape = choose_shape(own, store, device)
         placing = Placing(
             device=device,
             compute_type=own.compute_type,
-            lanes=choose_lanes(own.lanes, own.threads_per_lane, device),
-            threads_per_lane=own.threads_per_lane,
+            lanes=shape.lanes + choose_spare_lanes(own.spare_lanes, shape.lanes),
+            threads_per_lane=shape.threads_per_lane,
         )
-        async with _loaded(ModelStore(settings.models), own.models, placing, shutdown) as models:
-            await _serve(settings, shutdown, telemetry, placing, models)
+        async with _loaded(store, own, placing, shutdown) as models:
+            await _serve(settings, shutdown, telemetry, placing, shape.lanes, models)
 
 
 @asynccontextmanager
 async def _loaded(
-    store: ModelStore, names: tuple[str, ...], placing: Placing, shutdown: Shutdown
+    store: ModelStore, own: WorkerSettings, placing: Placing, shutdown: Shutdown
 ) -> AsyncIterator[dict[str, ServingModel]]:
-    """The models by name, unloaded at the end. Once `shutdown` is requested no further one is loaded."""
+    """The models by name, each with its cost, unloaded at the end. Once `shutdown` is requested no further one is
+    loaded.
+    """
     async with AsyncExitStack() as stack:
         models: dict[str, ServingModel] = {}
-        for name in choose_models(store, names):
+        for name in choose_models(store, own.models):
             if not shutdown.draining:
-                model = models[name] = await asyncio.to_thread(load_model, store, name, placing)
+                model = await asyncio.to_thread(load_model, store, name, placing)
                 stack.push_async_callback(asyncio.to_thread, model.engine.close)
+                models[name] = await asyncio.to_thread(with_cost, model, store, placing, own)
         yield models
 
 
@@ -73,6 +81,7 @@ async def _serve(
     shutdown: Shutdown,
     telemetry: Telemetry,
     placing: Placing,
+    slots: int,
     models: dict[str, ServingModel],
 ) -> None:
     own = settings.worker
@@ -85,11 +94,12 @@ async def _serve(
             lanes,
             models,
             outbox,
+            Gate(slots, paused_step_s=own.paused_step_s),
             max_batch=own.max_batch,
             name=own.name,
             tracer=telemetry.tracer if telemetry.on else None,
         )
-        join = _describe(settings, placing, models)
+        join = _describe(settings, placing, slots, models)
         times = SessionTimes(
             heartbeat_s=settings.router.worker_timeout_s / _HEARTBEATS, drain_grace_s=own.drain_grace_s
         )
@@ -110,12 +120,14 @@ async def _serve(
             routers=routers,
             backoff=Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s, rng),
             shutdown=shutdown,
-            about=_about(placing, models),
+            about=_about(placing, slots, models),
         )
         await link.run()
 
 
-def _describe(settings: Settings, placing: Placing, models: dict[str, ServingModel]) -> WorkerJoin:
+def _describe(
+    settings: Settings, placing: Placing, slots: int, models: dict[str, ServingModel]
+) -> WorkerJoin:
     own = settings.worker
     return WorkerJoin(
         worker_id=f"{own.name}-{uuid.uuid4().hex[:8]}",
@@ -128,14 +140,16 @@ def _describe(settings: Settings, placing: Placing, models: dict[str, ServingMod
         models=tuple(model.served for model in models.values()),
         started_s=time.time(),
         drain_grace_s=own.drain_grace_s,
+        slots=slots,
     )
 
 
-def _about(placing: Placing, models: dict[str, ServingModel]) -> dict[str, object]:
+def _about(placing: Placing, slots: int, models: dict[str, ServingModel]) -> dict[str, object]:
     """What the line says that tells of a join."""
     return {
         "device": _device_name(placing.device),
-        "lanes": placing.lanes,
+        "lanes": slots,
+        "spare_lanes": placing.lanes - slots,
         "threads_per_lane": placing.threads_per_lane,
         "models": {name: model.served.compute_type for name, model in models.items()},
     }

@@ -9,6 +9,7 @@ from headrace.contract.values import Failure
 from headrace.contract.work import EntryEnd, StartBatch
 from headrace.worker.decode import Decode
 from headrace.worker.entry import Entry, open_entry
+from headrace.worker.gate import Turn
 from headrace.worker.outbox import Outbox
 from headrace.worker.serving import ServingModel
 from headrace.worker.spans import BatchTrace
@@ -29,7 +30,13 @@ class Batch:
     """
 
     def __init__(
-        self, start: StartBatch, model: ServingModel, outbox: Outbox, trace: BatchTrace | None
+        self,
+        start: StartBatch,
+        model: ServingModel,
+        outbox: Outbox,
+        trace: BatchTrace | None,
+        *,
+        turn: Turn,
     ) -> None:
         self.id = start.batch
         self.lane = start.lane
@@ -37,13 +44,18 @@ class Batch:
         self._trace = trace
         self._abandoned = False
         self.entries = self._open_entries(start, model)
+        self._turn = turn
         self.decode = Decode(
-            engine=model.engine, sampling=start.sampling, slots=[entry.slot for entry in self.entries]
+            engine=model.engine,
+            sampling=start.sampling,
+            slots=[entry.slot for entry in self.entries],
+            turn=turn,
         )
 
     def __repr__(self) -> str:
         live = sum(entry.end is None for entry in self.entries)
-        return f"<Batch {self.id} on lane {self.lane}: {live} of {len(self.entries)} entries live>"
+        paused = ", paused" if self._turn.paused else ""
+        return f"<Batch {self.id} on lane {self.lane}: {live} of {len(self.entries)} entries live{paused}>"
 
     def take_step(self, step: Step) -> None:
         """What the engine made in one step."""
@@ -55,18 +67,33 @@ class Batch:
                 # A token that the tokeniser does not know, say: nobody else's entry suffers for it.
                 log.exception("entry.failed", batch=self.id, assignment=entries[index].assignment)
                 entries[index].finish(EntryEnd(failure=failure_of(_NO_TEXT)), outbox)
+        if (
+            not self._turn.goes
+        ):  # a stop string, say, may have ended the last entry while the lane stands still
+            self._release_if_over()
+
+    def pause(self) -> None:
+        """Has the lane stand still from the next step on; what it has made until then still comes."""
+        self._turn.pause()
+        self._release_if_over()
+
+    def resume(self) -> None:
+        """Has it go on."""
+        self._turn.resume()
 
     def cancel(self, assignment: int) -> None:
-        """Ends one entry now; the engine hears of it within one step."""
+        """Ends one entry now; the engine hears of it within one step, of the last one though it is paused."""
         for entry in self.entries:
             if entry.assignment == assignment:
                 entry.finish(EntryEnd(cancelled=True), self._outbox)
+        self._release_if_over()
 
     def abandon(self) -> None:
         """Ends all entries without a word to the router, which learns it from the end of the stream."""
         self._abandoned = True
         for entry in self.entries:
             entry.conclude(EntryEnd(failure=failure_of(_LEFT)))
+        self._release_if_over()
 
     def finish(self, failure: EngineFailed | None) -> None:
         """The lane is free. Entries that have not ended failed."""
@@ -76,6 +103,11 @@ class Batch:
             self._outbox.add_batch_ended(self.id, self.lane)
         if self._trace is not None:
             self._trace.end("" if failure is None else failure.code)
+
+    def _release_if_over(self) -> None:
+        """Nobody waits for it any more: its lane is to be free."""
+        if all(entry.end is not None for entry in self.entries):
+            self._turn.release()
 
     def _open_entries(self, start: StartBatch, model: ServingModel) -> list[Entry]:
         entries: list[Entry] = []

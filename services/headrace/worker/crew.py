@@ -1,4 +1,4 @@
-"""All lanes and models of a worker: starts and cancels batches."""
+"""All lanes and models of a worker: starts, pauses and cancels batches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from opentelemetry.trace import Tracer
 from headrace.contract.errors import EngineFailed, HeadraceError, Unavailable, UnknownModel
 from headrace.contract.work import StartBatch
 from headrace.worker.batch import Batch, refuse_batch
+from headrace.worker.gate import Gate
 from headrace.worker.lane import Lane
 from headrace.worker.outbox import Outbox
 from headrace.worker.serving import ServingModel
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 class Crew:
     """Runs what the router says, and says in the outbox what came of it. Has no queue: a lane is free or it is not.
+    Of the batches on the lanes as many run as the gate has slots; the router says which, by pausing others.
 
     A batch that was abandoned may hold the engine for a while, as nothing interrupts a prefill; to the next router its
     lane is free, and a batch for it begins then. `_running` holds the batches of the router that is joined, by lane,
@@ -33,6 +35,7 @@ class Crew:
         lanes: Sequence[Lane],
         models: Mapping[str, ServingModel],
         outbox: Outbox,
+        gate: Gate,
         *,
         max_batch: int,
         name: str,
@@ -42,6 +45,7 @@ class Crew:
         self._lanes = lanes
         self._models = models
         self._outbox = outbox
+        self._gate = gate
         self._max_batch = max_batch
         self._name = name
         self._tracer = tracer
@@ -63,7 +67,7 @@ class Crew:
             refuse_batch(start, error, self._outbox)
             return
         trace = None if self._tracer is None else BatchTrace(self._tracer, start, self._name)
-        batch = Batch(start, model, self._outbox, trace)
+        batch = Batch(start, model, self._outbox, trace, turn=self._gate.turn())
         if not batch.entries:
             batch.finish(None)
             return
@@ -72,6 +76,20 @@ class Crew:
         self._idle.clear()
         if lane.index not in self._abandoned:
             lane.start(batch, self._end)
+
+    def pause(self, number: int) -> None:
+        """Has a batch stand still from its next step on. One that is not running has ended already: nothing happens."""
+        batch = self._find(number)
+        if batch is not None:
+            log.debug("batch.paused", batch=number, lane=batch.lane)
+            batch.pause()
+
+    def resume(self, number: int) -> None:
+        """Has a batch go on, as soon as a slot is free. One that is not running has ended already: nothing happens."""
+        batch = self._find(number)
+        if batch is not None:
+            log.debug("batch.resumed", batch=number, lane=batch.lane)
+            batch.resume()
 
     def cancel(self, assignment: int) -> None:
         """Ends one entry within one step. One that is not running has ended already: nothing happens."""
@@ -101,6 +119,9 @@ class Crew:
     async def idle(self) -> None:
         """Returns when nothing runs for the router."""
         await self._idle.wait()
+
+    def _find(self, number: int) -> Batch | None:
+        return next((batch for batch in self._running.values() if batch.id == number), None)
 
     def _check(self, start: StartBatch) -> tuple[Lane, ServingModel]:
         """The lane and the model that it is for. Raises Unavailable or UnknownModel."""

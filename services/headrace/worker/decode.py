@@ -10,6 +10,7 @@ import structlog
 from headrace.contract.errors import EngineFailed
 from headrace.contract.values import Sampling
 from headrace.worker.engine import Engine
+from headrace.worker.gate import Turn
 from headrace.worker.steps import Slot, Step, Steps
 
 log = structlog.get_logger(__name__)
@@ -22,22 +23,27 @@ class Decode:
     engine: Engine
     sampling: Sampling
     slots: Sequence[Slot]
+    turn: Turn
 
     def run(self, emit: Callable[[Step], None]) -> EngineFailed | None:
         """Decodes all slots, gives each step to `emit`, and returns what the engine failed with, if it did.
 
-        Blocks the lane's thread. Nothing is raised: a lane outlives what its batches do.
+        Blocks the lane's thread, also for as long as it is not this batch's turn. Nothing is raised: a lane outlives
+        what its batches do.
         """
         try:
+            self.turn.wait()
             for group in _groups(self.slots):
                 self._run_group(group, emit)
         except Exception as error:
             log.warning("engine.failed", entries=len(self.slots), problem=_told(error), exc_info=True)
             return EngineFailed(_told(error))
+        finally:
+            self.turn.leave()
         return None
 
     def _run_group(self, group: Sequence[Slot], emit: Callable[[Step], None]) -> None:
-        steps = Steps(group, emit)
+        steps = Steps(group, emit, self.turn)
         shortest = min(len(slot.prompt) for slot in group)
         try:
             self.engine.run(
@@ -53,7 +59,9 @@ class Decode:
 
 
 def _groups(slots: Sequence[Slot]) -> Iterator[Sequence[Slot]]:
-    """The slots that may be decoded together: a one-token prompt only with its like. Without those halted already."""
+    """The slots that may be decoded together: a one-token prompt only with its like. Without those halted already:
+    it is called when the batch begins.
+    """
     waiting = [slot for slot in slots if not slot.halted]
     single = [slot for slot in waiting if len(slot.prompt) == 1]
     longer = [slot for slot in waiting if len(slot.prompt) > 1]

@@ -18,6 +18,10 @@ from headrace.worker.hardware import processor_name, usable_cores, usable_memory
 
 AUTO = "auto"
 _AUTOMATIC = (AUTO, "default")
+MAX_LANES = 1024
+"""Of a worker, spare ones included: a router takes in none with more."""
+_SPARE_PER_SLOT = 3
+"""One for each class of requests that a higher one may pause."""
 _CUDA_LANES = 2
 """On a GPU a lane more hides the gaps between the steps of the other; cores do not count there."""
 
@@ -107,9 +111,14 @@ def choose_compute_type(asked: str, stored: str, device: Device) -> str:
 
 
 def choose_lanes(asked: int, threads_per_lane: int, device: Device) -> int:
-    """How many lanes: as asked, or with 0 as many as the device carries; on a CPU so many that each thread has a
-    core.
+    """How many lanes run at once: as asked, or with 0 as many as the device carries; on a CPU so many that each
+    thread has a core.
     """
     if asked:
         return asked
     return _CUDA_LANES if device.kind == "cuda" else max(1, device.cores // threads_per_lane)
+
+
+def choose_spare_lanes(asked: int | None, slots: int) -> int:
+    """How many lanes beside the `slots` that run at once: as asked or by default, as far as a worker may have them."""
+    return min(_SPARE_PER_SLOT * slots if asked is None else asked, MAX_LANES - slots)

@@ -14,7 +14,7 @@ OnToken: TypeAlias = Callable[[int, int, int, bool], bool]
 is k tokens longer than the shortest makes its first token in step k, as the engine works the rest of its prompt in,
 one token a step. All calls of a step come before those of the next. `last` is True when the entry ends with this
 token by itself: it is an end token. True as the answer ends the entry; it is not called for again, and the others
-go on. Never raises.
+go on. It may block for long: that batch stands still meanwhile, and nothing else does. Never raises.
 """
 
 

@@ -40,6 +40,7 @@ class Placing:
     compute_type: str
     """As the settings have it: `auto` or one of the engine's."""
     lanes: int
+    """Spare ones included."""
     threads_per_lane: int
 
 

@@ -115,6 +115,10 @@ class Session:
             self._told(said.peers)
         for start in said.start:
             self._crew.start(start)
+        for batch in said.pause:
+            self._crew.pause(batch)
+        for batch in said.resume:
+            self._crew.resume(batch)
         for assignment in said.cancel:
             self._crew.cancel(assignment)
         if said.leave:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 Step: TypeAlias = list[tuple[int, int]]
 """What one step made: (index of the entry in its batch, token id), at most one of each entry."""
@@ -24,12 +24,27 @@ class Slot:
     """Whether it is to end at its next token, which is dropped. Written by the event loop."""
 
 
-class Steps:
-    """Hands over each step of `slots` as soon as its last token is there. `on_token` is an `OnToken`."""
+class StepTurn(Protocol):
+    """When the next step may be made."""
 
-    def __init__(self, slots: Sequence[Slot], emit: Callable[[Step], None]) -> None:
+    goes: bool
+    """Whether it may be made at once."""
+
+    def wait(self) -> None:
+        """Blocks until it may, without the GIL and without a computation."""
+        ...
+
+
+class Steps:
+    """Hands over each step of `slots` as soon as its last token is there. `on_token` is an `OnToken`.
+
+    Between two steps, inside the last callback of the first, it waits for `turn`: the engine stands still meanwhile.
+    """
+
+    def __init__(self, slots: Sequence[Slot], emit: Callable[[Step], None], turn: StepTurn) -> None:
         self._slots = slots
         self._emit = emit
+        self._turn = turn
         shortest = min(len(slot.prompt) for slot in slots)
         # The steps in which entries make their first token, latest first.
         self._starts = sorted((len(slot.prompt) - shortest for slot in slots), reverse=True)
@@ -60,6 +75,9 @@ class Steps:
             self._called += 1
             if self._called == self._live:
                 self.flush()
+                # Not after the last step of all: the lane would be kept for nothing.
+                if not self._turn.goes and (self._ended < self._live or self._starts):
+                    self._turn.wait()
         except BaseException as error:
             self.error = error
             return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from headrace.contract.costs import CostGrid, ModelCost
 from headrace.contract.values import GREEDY, Failure, FinishReason, Priority, TokenChunk
 from headrace.router.core.commands import Assignment, Command, Deliver, Start
 from headrace.router.core.events import (
@@ -17,13 +18,14 @@ from headrace.router.core.events import (
     WorkerJoined,
 )
 from headrace.router.core.held import Held
-from headrace.router.core.scheduler import Scheduler, SchedulerSettings
+from headrace.router.core.scheduler import Scheduler
+from headrace.router.core.settings import SchedulerSettings
 
 
 class Dialogue:
     """A scheduler, and what time it is."""
 
-    def __init__(self, *events: Event, **settings: int) -> None:
+    def __init__(self, *events: Event, **settings: Any) -> None:
         self.scheduler = Scheduler(SchedulerSettings(**settings))
         self.now = 0.0
         self.tell(*events)
@@ -76,12 +78,43 @@ def held(request_id: str = "r", **changes: Any) -> Held:
         "deadline_s": None,
         "generated": 0,
     }
-    return Held(request_id=request_id, **{**fields, **changes})
+    fields |= changes
+    return Held(request_id=request_id, **{"level": int(fields["priority"]), **fields})
 
 
-def joined(worker: str = "w", *, lanes: int = 1, max_batch: int = 4, models: str = "m") -> WorkerJoined:
-    """A worker joins; each letter of `models` is a model."""
-    return WorkerJoined(worker=worker, lanes=lanes, max_batch=max_batch, models=frozenset(models))
+def joined(
+    worker: str = "w",
+    *,
+    lanes: int = 1,
+    slots: int = 0,
+    max_batch: int = 4,
+    models: str = "m",
+    cost: ModelCost | None = None,
+) -> WorkerJoined:
+    """A worker joins; each letter of `models` is a model, and all cost `cost`."""
+    return WorkerJoined(
+        worker=worker,
+        lanes=lanes,
+        slots=slots,
+        max_batch=max_batch,
+        models=frozenset(models),
+        costs={} if cost is None else dict.fromkeys(models, cost),
+    )
+
+
+def costs(
+    *, step_s: float = 0.01, per_entry_s: float = 0.002, prefill_s: float = 0.001, slower: float = 1.0
+) -> ModelCost:
+    """A step takes `step_s` and `per_entry_s` for each entry, a prefill `prefill_s` a token, on a worker that is
+    `slower`.
+    """
+    one, two = step_s + per_entry_s, step_s + 2 * per_entry_s
+    steps = [slower * seconds for seconds in (one, one, two, two)]
+    prefills = [slower * prefill_s * tokens for tokens in (1, 1000, 2, 2000)]
+    axes: dict[str, Any] = {"batches": (1, 2), "contexts": (1, 1000)}
+    return ModelCost(
+        step=CostGrid(**axes, seconds=tuple(steps)), prefill=CostGrid(**axes, seconds=tuple(prefills))
+    )
 
 
 def made(assignment: Assignment, first: int, count: int = 1) -> Progressed:

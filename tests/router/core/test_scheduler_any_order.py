@@ -8,10 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from headrace.contract.costs import ModelCost
 from headrace.contract.values import GREEDY, Failure, FinishReason, Priority, Sampling, TokenChunk
 from headrace.router.core import events as ev
 from headrace.router.core.scheduler import Scheduler
-from tests.router.core.dialogue import chunk
+from tests.router.core.dialogue import chunk, costs
 from tests.router.core.world import SETTINGS, Hands, Known, Lane, World
 
 QUEUES = {"m.1": "m", "m.2": "m", "n.1": "n", "unknown": "u", "improper": None}
@@ -41,20 +42,37 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.tell(ev.ModelsKnown(models=self.world.models))
         self.see("m.1")
         self.see("n.1")
-        self.join("w0", lanes=2, max_batch=3, models=frozenset("mn"))
+        self.join("w0", lanes=2, slots=2, max_batch=3, models=frozenset("mn"), cost=None)
 
     # Workers.
 
     @precondition(lambda self: len(self.world.workers) < 4)
     @rule(
         name=st.sampled_from(["w0", "w1", "w2"]),
-        lanes=st.integers(1, 3),
+        lanes=st.integers(1, 4),
+        slots=st.integers(0, 2),
         max_batch=st.integers(1, 4),
         models=MODELS,
+        cost=st.sampled_from([None, costs(), costs(slower=3.0)]),
     )
-    def join(self, name: str, lanes: int, max_batch: int, models: frozenset[str]) -> None:
+    def join(
+        self,
+        name: str,
+        lanes: int,
+        slots: int,
+        max_batch: int,
+        models: frozenset[str],
+        cost: ModelCost | None,
+    ) -> None:
         if name not in self.world.workers:
-            joined = ev.WorkerJoined(worker=name, lanes=lanes, max_batch=max_batch, models=models)
+            joined = ev.WorkerJoined(
+                worker=name,
+                lanes=lanes,
+                slots=min(slots, lanes),
+                max_batch=max_batch,
+                models=models,
+                costs=dict.fromkeys(models, cost) if cost else {},
+            )
             self.world.workers[name] = Hands(joined, [None] * lanes)
             self.tell(joined)
 
@@ -124,13 +142,13 @@ class SchedulerMachine(RuleBasedStateMachine):
             request_id=request_id,
             queue=queue,
             model=QUEUES[queue] or "m",
-            priority=one_of(data, [Priority.NORMAL, Priority.NORMAL, Priority.NORMAL, Priority.HIGH]),
+            priority=one_of(data, [Priority.NORMAL, Priority.NORMAL, Priority.BATCH, Priority.HIGH]),
             tenant=one_of(data, ["t", "t", "other"]),
             sampling=one_of(data, [GREEDY, GREEDY, GREEDY, Sampling(temperature=0.5)]),
             prompt_tokens=one_of(data, [5, 5, 5, 5, 6, 1]),
             max_tokens=4,
             generated=one_of(data, [0, 0, 0, 0, 1, 4]),
-            attempts=2,
+            attempts=one_of(data, [0, 0, 2]),
             losses=one_of(data, [0, 0, 0, 1, 2]),
             arrived_s=self.world.now - data.draw(st.integers(0, 3)),
             deadline_s=None if late_s is None else self.world.now + late_s,
@@ -261,11 +279,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert all(known.state == "settling" for known in self.world.held.values())
 
     @invariant()
-    def no_lane_is_free_while_a_request_waits_for_it(self) -> None:
+    def no_slot_is_free_while_a_request_waits_for_it(self) -> None:
         world = self.world
-        free = [hands for hands in world.workers.values() if None in hands.lanes]
-        waiting = [known.arrived.model for known in world.held.values() if known.state == "waiting"]
-        assert world.draining or not any(hands.serves(model) for hands in free for model in waiting)
+        if not world.draining:
+            world.nobody_waits_in_vain()
         assert len(world.scheduler) == len(world.held)
         assert world.nobody_waits_for_peers()
 
@@ -275,7 +292,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert repr(scheduler).startswith("Scheduler(held=0, waiting=0, running=0, ")
         lives = scheduler._lives
         assert (lives._held, lives._assigned, len(lives._deadlines)) == ({}, {}, 0)
-        assert (list(lives.waiting), lives.waiting._by_key, scheduler._demand._waiting) == ([], {}, {})
+        assert (list(lives.waiting), lives.waiting._lines, scheduler._demand._waiting) == ([], {}, {})
         assert scheduler._demand._coming == sum(self.world.coming.values())
         fresh = Scheduler(SETTINGS)
         for event, now, commands in self.world.log:
@@ -289,7 +306,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             for lane, number in self._live():
                 del lane.live[number]
                 self._entry_ends(number, "completed")
-            for lane in self.world.lanes():
+            for lane in [lane for lane in self.world.lanes() if not lane.paused]:
                 self._batch_ends(lane)
             for request_id in [i for i, k in self.world.held.items() if k.state == "settling"]:
                 self._settled(request_id)

@@ -103,13 +103,13 @@ def test_equals_are_spread_over_the_free_lanes(
     [
         request("b", priority=Priority.HIGH),
         request("b", sampling=Sampling(temperature=0.7)),
-        request("b", prompt_tokens=11),
-        request("b", prompt_tokens=9, generated=2),
+        request("b", prompt_tokens=80),
+        request("b", prompt_tokens=9, generated=70, max_tokens=90),
     ],
     ids=["class", "sampling", "length", "length after a resumption"],
 )
-def test_only_equals_share_a_batch(other: RequestArrived) -> None:
-    """Another class, sampling or context waits for a lane of its own."""
+def test_only_those_alike_share_a_batch(other: RequestArrived) -> None:
+    """Another class or sampling, or a context that is much longer, waits for a lane of its own."""
     mesh = Dialogue(request("a"), other, request("c"))
     batches = groups(mesh.tell(joined(lanes=1)))
     batches += groups(mesh.tell(joined("v", lanes=1)))

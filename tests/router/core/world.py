@@ -8,9 +8,18 @@ from headrace.contract.values import OutcomeKind
 from headrace.router.core import commands as cmd
 from headrace.router.core import events as ev
 from headrace.router.core.grouping import LOSSES_BEFORE_APART
-from headrace.router.core.scheduler import Scheduler, SchedulerSettings
+from headrace.router.core.scheduler import Scheduler
+from headrace.router.core.settings import SchedulerSettings
 
-SETTINGS = SchedulerSettings(max_held=20, lookahead=2, max_attempts=4, remembered_cancels=3)
+SETTINGS = SchedulerSettings(
+    max_held=20,
+    lookahead=2,
+    max_attempts=4,
+    remembered_cancels=3,
+    ageing_s=20.0,
+    fairness_slack=1.0,
+    max_skew=1,
+)
 
 
 @dataclass
@@ -21,6 +30,8 @@ class Lane:
     live: dict[int, int] = field(default_factory=dict)
     """Assignments that have not ended, with the index of the next token."""
     apart: bool = False
+    paused: bool = False
+    level: int = 0
 
 
 @dataclass
@@ -34,6 +45,19 @@ class Hands:
     @property
     def has_apart(self) -> bool:
         return any(lane is not None and lane.apart for lane in self.lanes)
+
+    @property
+    def slots(self) -> int:
+        return self.joined.slots or self.joined.lanes
+
+    @property
+    def running(self) -> int:
+        return sum(lane is not None and not lane.paused for lane in self.lanes)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it could begin a batch."""
+        return None in self.lanes and self.running < self.slots
 
     def serves(self, model: str) -> bool:
         return model in self.joined.models and not self.draining
@@ -69,13 +93,19 @@ class World:
         """Every assignment that ever was, and its request."""
         self.batches: set[int] = set()
         self.timer: float | None = None
+        self.told_s = 0.0
+        """When the scheduler last looked at who waits."""
         self.taken = ""
         """The request that another router has just taken."""
         self.draining = False
+        self.pausing: Lane | None = None
+        """The batch that was paused for the one that starts next."""
         self.peers: frozenset[str] = frozenset()
         """Models that other routers have lanes for."""
 
     def tell(self, event: ev.Event) -> None:
+        if not isinstance(event, ev.Progressed):
+            self.told_s = self.now
         commands = self.scheduler.handle(event, self.now)
         self.log.append((event, self.now, commands))
         for command in commands:
@@ -103,6 +133,16 @@ class World:
         match command:
             case cmd.Start():
                 self._start(command)
+            case cmd.Pause(worker=worker, batch=batch):
+                lane = self._lane(worker, batch)
+                assert not lane.paused
+                lane.paused = True
+                self.pausing = lane
+            case cmd.Resume(worker=worker, batch=batch):
+                lane = self._lane(worker, batch)
+                assert lane.paused
+                lane.paused = False
+                assert self.workers[worker].running <= self.workers[worker].slots, "a slot runs one batch"
             case cmd.Deliver(request_id=request_id, tokens=tokens):
                 known = self.held[request_id]
                 assert known.state == "running"
@@ -130,6 +170,15 @@ class World:
                 assert self.timer is None or at_s < self.timer
                 self.timer = at_s
 
+    def _lane(self, worker: str, batch: int) -> Lane:
+        (lane,) = (lane for lane in self.workers[worker].lanes if lane and lane.start.batch == batch)
+        return lane
+
+    def level(self, known: Known) -> int:
+        """Its effective class when the scheduler last looked."""
+        arrived = known.arrived
+        return max(0, arrived.priority - int((self.told_s - arrived.arrived_s) // SETTINGS.ageing_s))
+
     def _is_for_peers(self, known: Known) -> bool:
         """Whether it waits for what only other routers have."""
         model = known.arrived.model
@@ -144,14 +193,19 @@ class World:
         hands = self.workers[start.worker]
         assert hands.serves(start.model)
         assert hands.lanes[start.lane] is None, "a lane is never booked twice"
+        assert hands.running < hands.slots, "a slot runs one batch"
         assert 1 <= len(start.assignments) <= hands.joined.max_batch
         assert start.batch not in self.batches
         self.batches.add(start.batch)
         group = [self.held[assignment.request_id] for assignment in start.assignments]
-        self._goes_first(group)
+        level = min(self.level(known) for known in group)
+        self._goes_first(level)
+        if self.pausing is not None:
+            assert self.pausing.level > level, "only for a more urgent class"
+            self.pausing = None
         assert not (_apart(group[0]) and hands.has_apart), "those that may kill it are not together"
         self._may_decode_together(start, group)
-        lane = hands.lanes[start.lane] = Lane(start, apart=_apart(group[0]))
+        lane = hands.lanes[start.lane] = Lane(start, apart=_apart(group[0]), level=level)
         for assignment, known in zip(start.assignments, group, strict=True):
             assert known.state == "waiting"
             assert known.made < known.arrived.max_tokens, "there is something left to make"
@@ -162,26 +216,56 @@ class World:
             known.state, known.assignment = "running", assignment.number
             lane.live[assignment.number] = known.made
 
-    def _goes_first(self, group: list[Known]) -> None:
-        head = min(_place(known) for known in group)
-        free = [hands for hands in self.workers.values() if None in hands.lanes]
+    def _goes_first(self, level: int) -> None:
+        """Nobody more urgent waits for a slot that is free."""
+        free = [hands for hands in self.workers.values() if hands.has_room]
         for known in self.held.values():
-            if known.state == "waiting" and _place(known) < head:
+            if known.state == "waiting" and self.level(known) < level:
                 assert not any(
                     hands.serves(known.arrived.model)
                     for hands in free
-                    if not (_apart(known) and hands.has_apart)
+                    if not (_apart(known) and hands.has_apart) and not self._is_slow(hands, known)
                 )
 
+    def _is_slow(self, hands: Hands, known: Known) -> bool:
+        """Whether a worker may stay free though a request waits."""
+        fleet, model = self.scheduler._fleet, known.arrived.model
+        worker = fleet.workers[hands.joined.worker]
+        return model in worker.pace and bool(fleet.faster(worker, model, SETTINGS.slower))
+
+    def nobody_waits_in_vain(self) -> None:
+        """No slot is free for one that waits, and none runs something less urgent that could be paused for it."""
+        for known in self.held.values():
+            if known.state != "waiting":
+                continue
+            for hands in self.workers.values():
+                if not hands.serves(known.arrived.model) or (_apart(known) and hands.has_apart):
+                    continue
+                if hands.has_room:
+                    assert self._is_slow(hands, known)
+                    assert self.timer is not None, "it is looked at again"
+                elif None in hands.lanes:
+                    running = [lane.level for lane in hands.lanes if lane and not lane.paused]
+                    assert max(running) <= self.level(known) or self._has_patience(known.arrived.model)
+        for hands in self.workers.values():
+            if any(lane and lane.paused for lane in hands.lanes):
+                assert hands.running == hands.slots, "what is paused goes on when a slot is free"
+
+    def _has_patience(self, model: str) -> bool:
+        """Whether one with a deadline waits: it, and who stands behind it, let what runs go on for a while."""
+        return any(
+            known.state == "waiting" and known.arrived.model == model and known.arrived.deadline_s is not None
+            for known in self.held.values()
+        )
+
     def _may_decode_together(self, start: cmd.Start, group: list[Known]) -> None:
-        keys = {
-            (k.arrived.model, k.arrived.priority, k.arrived.sampling, k.arrived.prompt_tokens + k.made)
-            for k in group
-        }
-        assert len(keys) == 1, "one batching key per group"
-        ((model, _, sampling, context),) = keys
+        keys = {(k.arrived.model, self.level(k), k.arrived.sampling) for k in group}
+        assert len(keys) == 1, "one batching key and class per group"
+        ((model, _, sampling),) = keys
         assert (model, sampling) == (start.model, start.sampling)
-        assert len(group) == 1 or (context > 1 and all(known.losses < 2 for known in group))
+        contexts = [k.arrived.prompt_tokens + k.made for k in group]
+        assert max(contexts) - min(contexts) <= SETTINGS.max_skew
+        assert len(group) == 1 or (min(contexts) > 1 and all(known.losses < 2 for known in group))
 
     def _settle(self, settle: cmd.Settle) -> None:
         known = self.held[settle.request_id]
@@ -197,8 +281,12 @@ class World:
                 assert arrived.deadline_s <= self.now
             case OutcomeKind.COMPLETED:
                 assert settle.finish_reason is not None
-            case _:
-                raise AssertionError("nothing that was held is rejected")
+            case OutcomeKind.REJECTED:
+                assert arrived.deadline_s is not None, "it had a limit"
+                assert known.state == "waiting"
+                assert known.attempts == arrived.attempts == 0, "nothing was spent on it"
+                assert settle.failure is not None
+                assert settle.failure.retry_after_s > 0
         self._end(settle.request_id)
 
     def _end(self, request_id: str) -> None:
@@ -212,7 +300,7 @@ class World:
         if model is None or model not in self.models:
             return 1
         serving = [hands for hands in self.workers.values() if hands.serves(model)]
-        room = sum(len(hands.lanes) * hands.joined.max_batch for hands in serving)
+        room = sum(hands.slots * hands.joined.max_batch for hands in serving)
         return room + SETTINGS.lookahead if room else 0
 
     def _has(self, queue: str) -> int:
@@ -249,7 +337,3 @@ class World:
 
 def _apart(known: Known) -> bool:
     return known.losses >= LOSSES_BEFORE_APART
-
-
-def _place(known: Known) -> tuple[int, float, str]:
-    return (known.arrived.priority, known.arrived.arrived_s, known.arrived.request_id)

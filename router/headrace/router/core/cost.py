@@ -18,6 +18,8 @@ THETA_WEIGHT = 0.1
 """Of one batch in θ: an old load is forgotten within some twenty batches."""
 THETA_BOUNDS = (0.05, 20.0)
 """A clock that jumped or a machine that slept is no measurement."""
+OBSERVED_TO_KNOW = 10
+"""Batches after which θ makes even a guess a measurement of sorts."""
 
 UNKNOWN = ModelCost(
     step=CostGrid(batches=(1,), contexts=(1,), seconds=(0.02,)),
@@ -29,16 +31,22 @@ UNKNOWN = ModelCost(
 class CostModel:
     """One model on one worker. θ is written by `observe` alone."""
 
-    __slots__ = ("_prefill", "_step", "load_s", "theta")
+    __slots__ = ("_observed", "_prefill", "_step", "load_s", "theta")
 
     def __init__(self, cost: ModelCost) -> None:
         self._step = _Surface(cost.step)
         self._prefill = _Surface(cost.prefill)
         self.load_s = cost.load_s
         self.theta = 1.0
+        self._observed = OBSERVED_TO_KNOW if cost is not UNKNOWN else 0
 
     def __repr__(self) -> str:
         return f"CostModel(s(1, 256)={self.step(1, 256):.4f} s, θ={self.theta:.2f})"
+
+    @property
+    def known(self) -> bool:
+        """Whether it was measured, or corrected often enough to refuse a request by it."""
+        return self._observed >= OBSERVED_TO_KNOW
 
     def step(self, batch: int, context: float) -> float:
         """θ · s(batch, context)."""
@@ -56,6 +64,7 @@ class CostModel:
         """A batch took `observed_s` while it ran; `predicted_s` is what this model says of it, with its present θ."""
         if predicted_s <= 0.0 or observed_s <= 0.0:
             return
+        self._observed += 1
         low, high = THETA_BOUNDS
         seen = min(max(self.theta * observed_s / predicted_s, low), high)
         self.theta += THETA_WEIGHT * (seen - self.theta)

@@ -49,13 +49,14 @@ class Deadlines:
         """The shell said Woke."""
         self._wake_s = None
 
-    def next_wake(self) -> float | None:
-        """When to be woken, where that is earlier than the shell knows; counts as said."""
+    def next_wake(self, also_s: float | None = None) -> float | None:
+        """When to be woken, at the latest at `also_s`, where that is earlier than the shell knows; counts as said."""
         while self._heap and not self._is_live(self._heap[0]):
             heappop(self._heap)
-        if not self._heap or (self._wake_s is not None and self._wake_s <= self._heap[0][0]):
+        times = [at_s for at_s in (self._heap[0][0] if self._heap else None, also_s) if at_s is not None]
+        if not times or (self._wake_s is not None and self._wake_s <= min(times)):
             return None
-        self._wake_s = self._heap[0][0]
+        self._wake_s = min(times)
         return self._wake_s
 
     def _is_live(self, entry: _Entry) -> bool:

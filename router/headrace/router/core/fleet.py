@@ -1,44 +1,119 @@
-"""The workers and their lanes. A free lane is a credit: work is bound to it as late as that."""
+"""The workers and their lanes. A free slot is a credit: work is bound to it as late as that.
+
+A worker holds as many batches as it has lanes, and runs as many of them as it has slots; the others are paused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf, log
+
+from headrace.contract.costs import ModelCost
+from headrace.contract.values import Priority
+from headrace.router.core.cost import UNKNOWN, CostModel
+from headrace.router.core.grouping import Group
+from headrace.router.core.held import Held
+from headrace.router.core.lockstep import Extent, duration_s
+
+TYPICAL: Extent = (128, 64.0)
+"""A request by which workers are compared."""
+PACE_STEP = 0.2
+"""Workers within some tenth of one another are about equally fast."""
+OVERDUE_SHARE = 0.25
+"""Of its expected time, for how much longer a batch that has passed it is expected to run."""
 
 
-@dataclass(slots=True, kw_only=True)
-class RunningBatch:
-    """What a lane decodes now."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class Batch:
+    """What a lane decodes. Written by Fleet alone."""
 
-    batch: int
+    number: int
+    worker: str
+    lane: int
     model: str
-    started_s: float
-    size: int
+    level: int
+    """The effective class of its members as they were assigned: a lane has one class."""
+    members: tuple[Held, ...]
     assignments: tuple[int, ...]
+    extents: tuple[Extent, ...]
+    """Of its members as they were assigned, with the output that was expected."""
+    expected_s: float
+    started_s: float
     apart: bool = False
     """Whether its worker takes no other of which this is so beside it."""
+    slack_s: float = inf
+    """How long it may be paused in all without its members missing their objective per token."""
+    paused_at_s: float | None = None
+    """Since when it has been paused; None = it runs."""
+    paused_s: float = 0.0
+    """How long it was paused before that."""
+    disturbed: bool = False
+    """Whether it had to wait for its slot: how long it took is no measurement."""
+
+    @property
+    def paused(self) -> bool:
+        return self.paused_at_s is not None
+
+    def ran_s(self, now: float) -> float:
+        """How long it has run."""
+        return (now if self.paused_at_s is None else self.paused_at_s) - self.started_s - self.paused_s
+
+    def residual_s(self, now: float) -> float:
+        """How much longer it is expected to run."""
+        return max(self.expected_s - self.ran_s(now), OVERDUE_SHARE * self.expected_s)
+
+    def made(self) -> list[Extent]:
+        """Its members with the output that they really made on this lane."""
+        return [
+            (context, float(max(0, held.context - context)))
+            for (context, _), held in zip(self.extents, self.members, strict=True)
+        ]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Worker:
     """A worker that joined. Written by Fleet alone."""
 
     name: str
     max_batch: int
-    models: frozenset[str]
-    lanes: list[RunningBatch | None]
+    slots: int
+    costs: Mapping[str, CostModel]
+    """Of each model that it serves."""
+    lanes: list[Batch | None]
     """None = free."""
     number: int
     """Counts those that joined."""
+    pace: dict[str, float] = field(default_factory=dict)
+    """Seconds for a typical request of each model: by it workers are compared."""
     draining: bool = False
+    running: int = 0
+    """Batches that are not paused."""
 
     @property
-    def free_lanes(self) -> int:
-        return 0 if self.draining else self.lanes.count(None)
+    def open_slots(self) -> int:
+        """Batches that it could begin now."""
+        return 0 if self.draining else max(0, min(self.slots - self.running, self.lanes.count(None)))
 
     @property
     def has_apart(self) -> bool:
         return any(batch is not None and batch.apart for batch in self.lanes)
+
+    def pace_class(self, model: str) -> int:
+        """Equal for workers that are about equally fast; lower is faster."""
+        return round(log(self.pace[model]) / PACE_STEP)
+
+    def alone_s(self, model: str, extent: Extent) -> float:
+        """How long it takes for one request by itself."""
+        return duration_s(self.costs[model], (extent,))
+
+    def batches(self) -> Iterator[Batch]:
+        return (batch for batch in self.lanes if batch is not None)
+
+    def to_resume(self) -> Batch | None:
+        """The paused batch to go on with first: the most urgent, of these the oldest."""
+        paused = [batch for batch in self.lanes if batch is not None and batch.paused]
+        return min(paused, key=lambda batch: (batch.level, batch.number), default=None)
 
 
 @dataclass(slots=True)
@@ -46,84 +121,211 @@ class Fleet:
     """All workers, by name, in the order in which they joined."""
 
     workers: dict[str, Worker] = field(default_factory=dict)
-    _idle: dict[str, Worker] = field(default_factory=dict)
-    """Those that stay and have a free lane: few when there is much to do, and then picking must be quick."""
+    _open: dict[str, Worker] = field(default_factory=dict)
+    """Those that can begin a batch now: few when there is much to do, and then picking must be quick."""
+    _paused: dict[str, Worker] = field(default_factory=dict)
+    """Those that can go on with a paused batch now."""
     _rooms: dict[str, int] = field(default_factory=dict)
     """What `room` gave since a worker last came or went."""
+    _fastest: dict[str, CostModel] = field(default_factory=dict)
+    """What `fastest` gave since a worker last came or went."""
+    _speeds: dict[str, float] = field(default_factory=dict)
+    """What `speed` gave since then."""
+    _levels: list[int] = field(default_factory=lambda: [0] * len(Priority))
+    """Running batches by level."""
     _joined: int = 0
 
-    def join(self, name: str, lanes: int, max_batch: int, models: frozenset[str]) -> None:
+    def join(
+        self,
+        name: str,
+        *,
+        lanes: int,
+        slots: int,
+        max_batch: int,
+        models: frozenset[str],
+        costs: Mapping[str, ModelCost],
+    ) -> None:
         assert name not in self.workers, "a worker is lost before it joins again"
         assert lanes > 0, "a worker has a lane"
         self._joined += 1
         worker = Worker(
-            name=name, max_batch=max_batch, models=models, lanes=[None] * lanes, number=self._joined
+            name=name,
+            max_batch=max_batch,
+            slots=min(slots or lanes, lanes),
+            costs={model: CostModel(costs.get(model, UNKNOWN)) for model in sorted(models)},
+            lanes=[None] * lanes,
+            number=self._joined,
         )
-        self.workers[name] = self._idle[name] = worker
-        self._rooms.clear()
+        worker.pace = {model: duration_s(cost, (TYPICAL,)) for model, cost in worker.costs.items()}
+        self.workers[name] = worker
+        self._changed(worker)
+        self._forget()
 
     def drain(self, name: str) -> None:
-        """It takes nothing new any more."""
+        """It takes nothing new any more; what is paused on it may go on."""
         if (worker := self.workers.get(name)) is not None:
             worker.draining = True
-            self._idle.pop(name, None)
-            self._rooms.clear()
+            self._changed(worker)
+            self._forget()
 
-    def leave(self, name: str) -> list[RunningBatch]:
+    def leave(self, name: str) -> list[Batch]:
         """Takes the worker out; gives the batches that were on it."""
-        self._idle.pop(name, None)
-        self._rooms.clear()
+        self._open.pop(name, None)
+        self._paused.pop(name, None)
         worker = self.workers.pop(name, None)
-        return [batch for batch in worker.lanes if batch is not None] if worker else []
+        self._forget()
+        if worker is None:
+            return []
+        for batch in worker.batches():
+            self._levels[batch.level] -= not batch.paused
+        return list(worker.batches())
 
-    def occupy(self, name: str, lane: int, batch: RunningBatch) -> None:
-        worker = self.workers[name]
-        assert worker.lanes[lane] is None, "only a free lane takes a batch"
-        worker.lanes[lane] = batch
-        if not worker.free_lanes:
-            self._idle.pop(name, None)
+    def begin(self, batch: Batch) -> None:
+        """A free lane runs it."""
+        worker = self.workers[batch.worker]
+        assert worker.lanes[batch.lane] is None, "only a free lane takes a batch"
+        assert worker.running < worker.slots, "only a free slot runs a batch"
+        worker.lanes[batch.lane] = batch
+        worker.running += 1
+        self._levels[batch.level] += 1
+        self._changed(worker)
 
-    def free(self, name: str, lane: int, batch: int) -> RunningBatch | None:
-        """Frees the lane if it runs that batch, and gives the batch; None for a late or unknown word."""
+    def pause(self, batch: Batch, now: float) -> None:
+        assert not batch.paused
+        worker = self.workers[batch.worker]
+        batch.paused_at_s = now
+        worker.running -= 1
+        self._levels[batch.level] -= 1
+        self._changed(worker)
+
+    def resume(self, batch: Batch, now: float) -> None:
+        assert batch.paused_at_s is not None
+        worker = self.workers[batch.worker]
+        assert worker.running < worker.slots, "only a free slot runs a batch"
+        batch.paused_s += now - batch.paused_at_s
+        batch.paused_at_s = None
+        worker.running += 1
+        self._levels[batch.level] += 1
+        self._changed(worker)
+
+    def end(self, name: str, lane: int, number: int) -> Batch | None:
+        """Frees the lane if it has that batch, and gives the batch; None for a late or unknown word."""
         worker = self.workers.get(name)
         if worker is None or not 0 <= lane < len(worker.lanes):
             return None
-        running = worker.lanes[lane]
-        if running is None or running.batch != batch:
+        batch = worker.lanes[lane]
+        if batch is None or batch.number != number:
             return None
         worker.lanes[lane] = None
-        if not worker.draining:
-            self._idle[name] = worker
-        return running
+        worker.running -= not batch.paused
+        self._levels[batch.level] -= not batch.paused
+        self._changed(worker)
+        return batch
 
     def serving(self, model: str) -> Iterator[Worker]:
         """The workers that have `model` and stay."""
-        return (w for w in self.workers.values() if model in w.models and not w.draining)
+        return (w for w in self.workers.values() if model in w.costs and not w.draining)
+
+    def open(self, model: str) -> Iterator[Worker]:
+        """Those of them that can begin a batch now."""
+        return (w for w in self._open.values() if model in w.costs)
+
+    def resumable(self) -> Worker | None:
+        """A worker that has a free slot and a paused batch."""
+        return next(iter(self._paused.values()), None)
 
     def served(self) -> frozenset[str]:
         """The models that have a lane."""
-        return frozenset().union(*(w.models for w in self.workers.values() if not w.draining))
+        return frozenset().union(*(w.costs for w in self.workers.values() if not w.draining))
 
-    def lanes(self, model: str) -> int:
-        return sum(len(w.lanes) for w in self.serving(model))
+    def slots(self, model: str) -> int:
+        return sum(w.slots for w in self.serving(model))
 
-    def free_lanes(self, model: str) -> int:
-        return sum(w.free_lanes for w in self._idle.values() if model in w.models)
+    def open_slots(self, model: str) -> int:
+        return sum(w.open_slots for w in self.open(model))
 
     def room(self, model: str) -> int:
         """The most entries of `model` that could run at once."""
         if (room := self._rooms.get(model)) is None:
-            room = self._rooms[model] = sum(len(w.lanes) * w.max_batch for w in self.serving(model))
+            room = self._rooms[model] = sum(w.slots * w.max_batch for w in self.serving(model))
         return room
 
-    def pick(self, model: str, *, apart: bool = False) -> tuple[Worker, int] | None:
-        """The free lane to use next: on the worker with the largest share of its lanes free, the earliest to join.
-
-        `apart`: only on one that runs no batch that is apart.
+    def fastest(self, model: str) -> CostModel | None:
+        """What `model` costs on the worker that was the fastest for it when one last came or went; None where nobody
+        serves it.
         """
-        best = max(
-            (w for w in self._idle.values() if model in w.models and not (apart and w.has_apart)),
-            key=lambda w: (w.free_lanes / len(w.lanes), -w.number),
-            default=None,
-        )
-        return None if best is None else (best, best.lanes.index(None))
+        if (known := self._fastest.get(model)) is None:
+            best = min(self.serving(model), key=lambda w: w.pace[model], default=None)
+            if best is None:
+                return None
+            known = self._fastest[model] = best.costs[model]
+        return known
+
+    def faster(self, than: Worker, model: str, factor: float) -> list[Worker]:
+        """The workers that are more than `factor` times as fast as one of them."""
+        limit = than.pace[model] / factor
+        return [w for w in self.serving(model) if w.pace[model] < limit]
+
+    def relative(self, worker: Worker, model: str) -> float:
+        """How fast a worker is, the fastest being 1."""
+        best = self.fastest(model)
+        return 1.0 if best is None else min(1.0, duration_s(best, (TYPICAL,)) / worker.pace[model])
+
+    def speed(self, model: str) -> float:
+        """The slots of `model`, each counted by how fast its worker was when one last came or went."""
+        if (known := self._speeds.get(model)) is None:
+            known = sum(w.slots * self.relative(w, model) for w in self.serving(model))
+            self._speeds[model] = known
+        return known
+
+    def victim(self, model: str, level: int, *, apart: bool, now: float) -> Batch | None:
+        """The batch to pause for a request of that class; None where there is none, or no lane for the request."""
+        if not any(self._levels[level + 1 :]):
+            return None
+        best: tuple[tuple[bool, int, int, float, int], Batch] | None = None
+        for worker in self.serving(model):
+            if None not in worker.lanes or (apart and worker.has_apart):
+                continue
+            pace = worker.pace_class(model)
+            for batch in worker.batches():
+                if batch.level > level and not batch.paused:
+                    spare = batch.slack_s > batch.paused_s
+                    key = (spare, batch.level, -pace, batch.residual_s(now), -batch.number)
+                    if best is None or key > best[0]:
+                        best = (key, batch)
+        return None if best is None else best[1]
+
+    def observe(self, batch: Batch, now: float) -> None:
+        """A batch has ended: its worker's costs are corrected by how long it took."""
+        worker = self.workers.get(batch.worker)
+        made = [(context, output) for context, output in batch.made() if output > 0]
+        if worker is None or batch.disturbed or len(made) < len(batch.members):
+            return  # one that made nothing may have ended at any time
+        costs = worker.costs[batch.model]
+        costs.observe(duration_s(costs, made), batch.ran_s(now))
+        worker.pace[batch.model] = duration_s(costs, (TYPICAL,))
+
+    def _changed(self, worker: Worker) -> None:
+        _keep(self._open, worker, there=worker.open_slots > 0)
+        free = worker.running < worker.slots
+        _keep(self._paused, worker, there=free and any(batch.paused for batch in worker.batches()))
+
+    def _forget(self) -> None:
+        self._rooms.clear()
+        self._fastest.clear()
+        self._speeds.clear()
+
+
+def slack_s(group: Group, token_s: float) -> float:
+    """How much longer a group may take than expected, if each member is to make its output at `token_s` a token."""
+    if token_s == inf:
+        return inf
+    shortest = min(output for _, output in group.extents)
+    return token_s * shortest - group.expected_s
+
+
+def _keep(workers: dict[str, Worker], worker: Worker, *, there: bool) -> None:
+    if there:
+        workers[worker.name] = worker
+    else:
+        workers.pop(worker.name, None)

@@ -1,18 +1,26 @@
 """Who decodes together: the group that a free lane takes when `head` is the request that goes first.
 
-The engine runs a batch in lockstep and prefills in parallel only as far as the shortest prompt reaches, so a group
-holds requests of equal context, class and sampling. It takes its share of them, not all: with several free lanes,
-each lane gets its part.
+The engine runs a batch in lockstep and prefills in parallel only as far as the shortest prompt reaches, so what a
+further member costs depends on how much longer it is than the others; see `lockstep`. The nearest in context are tried
+first, and one is taken if
 
-    cap = ceil(compatible waiting / free lanes), at most the lane's largest batch
+    it shares model, sampling and effective class with the head, and its tenant is not ahead of its share
+    the longest context exceeds the shortest by at most Dcap
+    T(G) + T(r) ≥ gain · T(G + r): together they take less of the lane than one after the other
+    everybody's output comes at the objective per token of the class, and nobody's first token comes too late by it
+
+up to the share of this lane:  cap = ceil(compatible waiting / free slots), at most the worker's largest batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import ceil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
 
+from headrace.router.core.cost import CostModel
 from headrace.router.core.held import Held
+from headrace.router.core.lockstep import Extent, duration_s, moments_s
 
 LOSSES_BEFORE_ALONE = 2
 """After so many lost attempts a request runs alone: if it is what kills workers, it takes nobody along."""
@@ -24,14 +32,85 @@ together with it.
 """
 
 
-def form_group(head: Held, compatible: Sequence[Held], *, free_lanes: int, max_batch: int) -> list[Held]:
-    """`head` and those that go with it. `compatible` are the requests of its batch key in order, so that `head`, which
-    goes first, stands first; `free_lanes` is at least 1.
-    """
-    assert compatible[0] is head, "who goes first of all goes first of its like"
-    if goes_alone(head):
-        return [head]
-    return list(compatible[: min(max_batch, ceil(len(compatible) / free_lanes))])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRules:
+    """What bounds a group; see the module."""
+
+    cap: int
+    max_skew: int
+    gain: float
+    misses: int
+    token_s: float
+    extent: Callable[[Held], Extent]
+    first_token_within_s: Callable[[Held], float]
+    """From now, by its objective; inf where it has none."""
+    hopeless: Callable[[Held], bool]
+    """Whether its own objective cannot be met any more: it is refused when it is its turn."""
+    room: Callable[[str], float]
+    """What a tenant may still be charged and be eligible."""
+    cost: Callable[[Held], float]
+    """What its tenant is charged for a request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A group, and how long it is expected to take on the lane."""
+
+    members: tuple[Held, ...]
+    extents: tuple[Extent, ...]
+    expected_s: float
+    apart_s: float
+    """How long its members would take one after the other."""
+
+
+def form_group(head: Held, companions: Iterable[Held], costs: CostModel, rules: GroupRules) -> Group:
+    """`head` and those that go with it; `companions` come nearest in context first."""
+    members, extents = [head], [rules.extent(head)]
+    expected_s = apart_s = duration_s(costs, extents)
+    shortest = longest = head.context
+    spent: dict[str, float] = {head.tenant: rules.cost(head)}
+    misses = 0
+    for held in companions if rules.cap > 1 else ():
+        low, high = min(shortest, held.context), max(longest, held.context)
+        if high - low > rules.max_skew or misses >= rules.misses:
+            break  # the others are further away still
+        spends = spent.get(held.tenant, 0.0)
+        if spends > rules.room(held.tenant) or rules.hopeless(held):
+            continue
+        extent = rules.extent(held)
+        grown, alone_s = [*extents, extent], duration_s(costs, (extent,))
+        together_s = duration_s(costs, grown)
+        if expected_s + alone_s < rules.gain * together_s or not _in_time(
+            [*members, held], grown, costs, rules
+        ):
+            misses += 1
+            continue
+        misses = 0
+        members.append(held)
+        extents, expected_s, shortest, longest = grown, together_s, low, high
+        apart_s += alone_s
+        spent[held.tenant] = spends + rules.cost(held)
+        if len(members) >= rules.cap:
+            break
+    return Group(members=tuple(members), extents=tuple(extents), expected_s=expected_s, apart_s=apart_s)
+
+
+def _in_time(members: list[Held], extents: list[Extent], costs: CostModel, rules: GroupRules) -> bool:
+    """Whether the objectives of all are met that could be met without the last of them."""
+    bounds = [rules.first_token_within_s(held) for held in members]
+    if rules.token_s == inf and min(bounds) == inf:
+        return True
+    moments = moments_s(costs, extents)
+    for (first, last), (_, output) in zip(moments, extents, strict=True):
+        if last - first > rules.token_s * (output - 1):
+            return False
+    firsts = [first for first, _ in moments]
+    if all(first <= bound for first, bound in zip(firsts, bounds, strict=True)):
+        return True
+    before = [first for first, _ in moments_s(costs, extents[:-1])]
+    return firsts[-1] <= bounds[-1] and all(
+        now <= bound or was > bound for now, was, bound in zip(firsts, before, bounds, strict=False)
+    )
 
 
 def goes_alone(held: Held) -> bool:

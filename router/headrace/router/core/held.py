@@ -51,11 +51,17 @@ class Held:
     deadline_s: float | None
     generated: int
     """Tokens made so far: the index of the next one."""
+    level: int
+    """Its effective class: its priority at first, less with age. Written by the WaitingList."""
     attempts: int = 0
     """Assignments so far."""
     losses: int = 0
     """Attempts that ended with a lost worker or a failed engine: past the limit, the request is given up."""
     state: State = field(default=WAITING)
+    work_s: float = 0.0
+    """Seconds that a lane of the fastest worker would take for it alone, as expected when it began to wait."""
+    charged: float | None = None
+    """What its tenant was charged for it; None before it ran."""
 
     @property
     def context(self) -> int:

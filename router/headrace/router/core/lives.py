@@ -24,14 +24,22 @@ class Lives:
     requests; `_deadlines` are those of requests that wait or run.
     """
 
-    def __init__(self, *, max_attempts: int, on_waiting: Callable[[str, int], None]) -> None:
-        """`on_waiting(queue, change)` is told how many more, or fewer, of a queue wait."""
+    def __init__(
+        self,
+        waiting: WaitingList,
+        *,
+        max_attempts: int,
+        on_waiting: Callable[[str, int], None],
+        on_end: Callable[[Held], None],
+    ) -> None:
+        """`on_waiting(queue, change)` is told how many more, or fewer, of a queue wait; `on_end` of each end."""
+        self.waiting = waiting
         self._max_attempts = max_attempts
         self._on_waiting = on_waiting
+        self._on_end = on_end
         self._held: dict[str, Held] = {}
         self._assigned: dict[int, Held] = {}
         self._deadlines = Deadlines()
-        self.waiting = WaitingList()
         self.draining = False
         """Whether what cannot go on is given back rather than left waiting. Written by the Scheduler."""
 
@@ -61,6 +69,7 @@ class Lives:
             arrived_s=event.arrived_s,
             deadline_s=event.deadline_s,
             generated=event.generated,
+            level=int(event.priority),
             attempts=event.attempts,
             losses=event.losses,
             state=SETTLING,
@@ -103,6 +112,10 @@ class Lives:
         assert isinstance(held.state, Running), "an assigned request runs"
         stop = Stop(worker=held.state.worker, assignment=assignment)
         return [stop, *self.lose(assignment, reason)]
+
+    def assigned(self, assignment: int) -> Held | None:
+        """The request that an assignment runs, if it still counts."""
+        return self._assigned.get(assignment)
 
     def complete(self, assignment: int, reason: FinishReason) -> list[Command]:
         """Its generation ended by itself."""
@@ -180,6 +193,12 @@ class Lives:
         failure = Failure(code=error.code, message=str(error), field=error.field)
         return self._settle(held, OutcomeKind.EXPIRED, failure=failure)
 
+    def refuse(self, held: Held, failure: Failure) -> list[Command]:
+        """Ends one that waits, or never did, because it could not be answered in time."""
+        if isinstance(held.state, Waiting):
+            self._stop_waiting(held)
+        return [self._settle(held, OutcomeKind.REJECTED, failure=failure)]
+
     def release_all(self, *, waiting_only: bool) -> list[Command]:
         """Gives all back, or all that wait."""
         everyone = list(self.waiting) if waiting_only else list(self._held.values())
@@ -196,9 +215,9 @@ class Lives:
     def woke(self) -> None:
         self._deadlines.woke()
 
-    def next_wake(self) -> float | None:
-        """When to look for expired requests, where the shell does not know yet."""
-        return self._deadlines.next_wake()
+    def next_wake(self, again_at_s: float | None) -> float | None:
+        """When to look for expired requests, or at `again_at_s` if that is earlier; None where the shell knows."""
+        return self._deadlines.next_wake(again_at_s)
 
     def _leave(self, held: Held) -> list[Command] | None:
         """Takes it out of where it is, with the command that this needs; None where it is ending already."""
@@ -236,4 +255,5 @@ class Lives:
 
     def _ends(self, held: Held) -> None:
         held.state = SETTLING
+        self._on_end(held)
         self._deadlines.remove(held.request_id)

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from math import inf
 from typing import assert_never
 
-from headrace.contract.values import FinishReason, OutcomeKind
+from headrace.contract.values import Failure, FinishReason, OutcomeKind, QueuePosition
 from headrace.router.core import events as ev
-from headrace.router.core.commands import Command, Pull, Start, WakeAt
+from headrace.router.core.assigning import Assigning, jitter
+from headrace.router.core.commands import Command, Pull, WakeAt
 from headrace.router.core.demand import Demand
 from headrace.router.core.estimate import Estimate
-from headrace.router.core.fleet import Fleet, RunningBatch, Worker
-from headrace.router.core.grouping import form_group, goes_apart
-from headrace.router.core.held import Held
+from headrace.router.core.fairness import Fairness
+from headrace.router.core.fleet import Batch, Fleet
+from headrace.router.core.held import Held, Waiting
 from headrace.router.core.lives import Lives
-from headrace.router.core.order import rank
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerSettings:
-    """The policy's constants."""
-
-    max_held: int = 10_000
-    """Requests held at once; when reached, nothing more is pulled and the rest waits in the broker."""
-    lookahead: int = 32
-    """Requests held per queue beyond what the lanes can take at once: what grouping can choose from."""
-    max_attempts: int = 5
-    """Lost or failed attempts before a request is given up as a dead letter."""
-    remembered_cancels: int = 10_000
-    """Cancellations kept for requests that are still in the broker; when full, the oldest is forgotten (its request
-    is then computed, and finds its outcome already there)."""
+from headrace.router.core.outlook import Outlook
+from headrace.router.core.overload import limit_s, may_refuse, refusal, victims
+from headrace.router.core.settings import SchedulerSettings
+from headrace.router.core.waiting import WaitingList
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +44,22 @@ class Scheduler:
     def __init__(self, settings: SchedulerSettings) -> None:
         self._settings = settings
         self._demand = Demand(max_held=settings.max_held, lookahead=settings.lookahead)
-        self._lives = Lives(max_attempts=settings.max_attempts, on_waiting=self._demand.waits)
+        self._fairness = Fairness(slack=settings.fairness_slack, weights=settings.tenant_weights)
+        self._waiting = WaitingList(self._fairness, ageing_s=settings.ageing_s)
+        self._lives = Lives(
+            self._waiting,
+            max_attempts=settings.max_attempts,
+            on_waiting=self._demand.waits,
+            on_end=self._settle_account,
+        )
         self._fleet = Fleet()
         self._estimate = Estimate()
+        self._outlook = Outlook(self._fleet, self._waiting)
+        self._assigning = Assigning(self._lives, self._fleet, self._outlook, self._fairness, settings)
         self._known: frozenset[str] = frozenset()
         self._peers: frozenset[str] = frozenset()
         """Models that other routers have lanes for."""
         self._cancelled: OrderedDict[tuple[str, str], OutcomeKind] = OrderedDict()
-        self._next_number = 0
 
     def __repr__(self) -> str:
         return f"Scheduler({self._lives!r}, workers={len(self._fleet.workers)})"
@@ -76,13 +74,25 @@ class Scheduler:
 
     def load(self, model: str) -> Load:
         """What waits for `model`, and for how long."""
-        lanes = self._fleet.lanes(model)
+        slots = self._fleet.slots(model)
         return Load(
-            waiting=self._lives.waiting.count(model),
-            seconds_per_request=self._estimate.seconds_per_request(model, lanes),
-            lanes=lanes,
-            free_lanes=self._fleet.free_lanes(model),
+            waiting=self._waiting.count(model),
+            seconds_per_request=self._estimate.seconds_per_request(model, slots),
+            lanes=slots,
+            free_lanes=self._fleet.open_slots(model),
         )
+
+    def waits(self, request_id: str) -> bool:
+        """Whether it is held, and on no lane."""
+        held = self._lives.get(request_id)
+        return held is not None and isinstance(held.state, Waiting)
+
+    def place(self, request_id: str, now: float) -> QueuePosition:
+        """How many go before a request, and how long it will wait; nothing of both where it does not wait."""
+        held = self._lives.get(request_id)
+        if held is None or not isinstance(held.state, Waiting):
+            return QueuePosition(ahead=0, estimated_wait_s=0.0)
+        return self._outlook.place(held, now)
 
     def handle(self, event: ev.Event, now: float) -> list[Command]:
         """The commands that follow from `event`, in the order in which they are to be done."""
@@ -93,10 +103,11 @@ class Scheduler:
                 return delivered
         out = self._happened(event, now)
         out += self._lives.expire(now)  # before anything is started: no compute is spent on them
-        out += self._assign(now)
+        self._waiting.promote(now)
+        out += self._assigning.run(now)
         out += self._release_to_peers()
         out += self._pull()
-        if (at_s := self._lives.next_wake()) is not None:
+        if (at_s := self._lives.next_wake(self._assigning.again_at_s)) is not None:
             out.append(WakeAt(at_s=at_s))
         return out
 
@@ -117,7 +128,14 @@ class Scheduler:
                 self._known = models
                 self._demand.all_changed()
             case ev.WorkerJoined():
-                self._fleet.join(event.worker, event.lanes, event.max_batch, event.models)
+                self._fleet.join(
+                    event.worker,
+                    lanes=event.lanes,
+                    slots=event.slots,
+                    max_batch=event.max_batch,
+                    models=event.models,
+                    costs=event.costs,
+                )
                 self._demand.all_changed()
             case ev.WorkerDraining(worker=worker):
                 self._fleet.drain(worker)
@@ -126,6 +144,8 @@ class Scheduler:
                 self._demand.all_changed()
                 return self._lose(self._fleet.leave(worker), "its worker was lost")
             case ev.EntryCompleted(assignment=assignment, finish_reason=reason):
+                if (held := self._lives.assigned(assignment)) is not None:
+                    self._outlook.ended(held, by_itself=reason is not FinishReason.LENGTH)
                 return self._lives.complete(assignment, reason)
             case ev.EntryFailed(assignment=assignment, failure=failure):
                 return self._lives.lose(assignment, failure.message)
@@ -168,17 +188,57 @@ class Scheduler:
             return [lives.expired(held, now)]
         if held.complete:  # a router was lost between the last token and the outcome
             return lives.end_new(held, OutcomeKind.COMPLETED, FinishReason.LENGTH)
+        held.work_s = self._outlook.lone_s(held)
+        refused = self._too_late(held, now)
+        if refused == [held]:
+            return lives.refuse(held, self._refusal(held, now))
+        out = [command for other in refused for command in lives.refuse(other, self._refusal(other, now))]
         lives.wait(held)
-        return []
+        return out
+
+    def _too_late(self, held: Held, now: float) -> list[Held]:
+        """Whom to refuse so that the others have a first token in time: nobody, some that go before it, or itself."""
+        until_s = limit_s(held, self._settings.first_token_s)
+        first_s = self._outlook.first_s(held)
+        if until_s == inf or first_s is None or not may_refuse(held):
+            return []
+        _, wait_s = self._outlook.wait_s(held, now)
+        late_s = now + wait_s + first_s - until_s
+        if late_s <= 0:
+            return []
+        excess_s = late_s * self._fleet.speed(held.model) / self._outlook.share(held.model)
+        before = (
+            other
+            for other in self._waiting.peers(held)
+            if self._waiting.rank(other) < self._waiting.rank(held)
+        )
+        return victims(held, before, excess_s) or [held]
+
+    def _refusal(self, held: Held, now: float) -> Failure:
+        _, wait_s = self._outlook.wait_s(held, now)
+        late_s = (
+            now + wait_s + (self._outlook.first_s(held) or 0.0) - limit_s(held, self._settings.first_token_s)
+        )
+        return refusal(late_s, jitter(held))
+
+    def _settle_account(self, held: Held) -> None:
+        """A request ends: its tenant is charged for what it got, rather than for what was expected."""
+        if held.charged is None:
+            return
+        settings = self._settings
+        tokens = settings.prompt_weight * held.prompt_tokens + settings.output_weight * held.generated
+        cost = self._fairness.cost(held.tenant, tokens)
+        self._fairness.correct((held.model, held.level), held.tenant, cost - held.charged)
 
     def _batch_ended(self, event: ev.BatchEnded, now: float) -> list[Command]:
-        ended = self._fleet.free(event.worker, event.lane, event.batch)
+        ended = self._fleet.end(event.worker, event.lane, event.batch)
         if ended is None:
             return []
-        self._estimate.observe(ended.model, now - ended.started_s, ended.size)
+        self._estimate.observe(ended.model, ended.ran_s(now), len(ended.members))
+        self._fleet.observe(ended, now)
         return self._lose([ended], "its batch ended without it")
 
-    def _lose(self, batches: list[RunningBatch], reason: str) -> list[Command]:
+    def _lose(self, batches: list[Batch], reason: str) -> list[Command]:
         """What batches that are no more still had running is lost."""
         return [
             command
@@ -196,33 +256,6 @@ class Scheduler:
             self._cancelled.popitem(last=False)
         return []
 
-    # A lane is free, and a request waits.
-
-    def _assign(self, now: float) -> list[Command]:
-        out: list[Command] = []
-        if self._lives.draining:
-            return out
-        while (found := self._pick()) is not None:
-            head, worker, lane = found
-            group = form_group(
-                head,
-                self._lives.waiting.compatible(head),
-                free_lanes=self._fleet.free_lanes(head.model),
-                max_batch=worker.max_batch,
-            )
-            out.append(self._start(group, worker, lane, now))
-        return out
-
-    def _pick(self) -> tuple[Held, Worker, int] | None:
-        """The first in order among the waiting requests that a free lane can take, and that lane."""
-        best: tuple[Held, Worker, int] | None = None
-        for (model, apart), head in self._lives.waiting.heads():
-            if best is not None and rank(best[0]) < rank(head):
-                continue
-            if (free := self._fleet.pick(model, apart=apart)) is not None:
-                best = (head, *free)
-        return best
-
     def _release_to_peers(self) -> list[Command]:
         """What waits for a lane that only another router has goes there, by way of its queue.
 
@@ -231,35 +264,10 @@ class Scheduler:
         """
         return [
             command
-            for model in self._lives.waiting.models()
-            if model in self._peers and not self._fleet.lanes(model)
+            for model in self._waiting.models()
+            if model in self._peers and not self._fleet.slots(model)
             for command in self._lives.release_waiting(model)
         ]
-
-    def _start(self, group: list[Held], worker: Worker, lane: int, now: float) -> Start:
-        batch, model = self._number(), group[0].model
-        assignments = tuple(self._lives.assign(held, self._number(), worker.name) for held in group)
-        running = RunningBatch(
-            batch=batch,
-            model=model,
-            started_s=now,
-            size=len(group),
-            assignments=tuple(assignment.number for assignment in assignments),
-            apart=goes_apart(group[0]),
-        )
-        self._fleet.occupy(worker.name, lane, running)
-        return Start(
-            worker=worker.name,
-            lane=lane,
-            batch=batch,
-            model=model,
-            sampling=group[0].sampling,
-            assignments=assignments,
-        )
-
-    def _number(self) -> int:
-        self._next_number += 1
-        return self._next_number
 
     # There is room for more.
 

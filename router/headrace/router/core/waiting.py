@@ -1,119 +1,253 @@
-"""The waiting requests, in order: per model, and per set of requests that could share a batch."""
+"""The waiting requests: in order by model, effective class and tenant; and by context, for those that may go along."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from heapq import heapify, heappop, heappush, merge
+from math import inf
+from typing import Generic, TypeVar
 
 from headrace.contract.values import Priority, Sampling
+from headrace.router.core.fairness import Fairness
 from headrace.router.core.grouping import goes_alone, goes_apart
-from headrace.router.core.held import Held
-from headrace.router.core.order import Rank, rank
-
-_K = TypeVar("_K")
+from headrace.router.core.held import Held, Waiting
+from headrace.router.core.order import Rank, promoted_s, rank
 
 Line = tuple[str, bool]
 """Model, apart: requests of one line wait for the same lanes."""
-BatchKey = tuple[str, Priority, Sampling, int, bool, bool]
-"""Model, class, sampling, context, alone, apart: requests of one key have equal lengths and can decode in lockstep,
-unless they are to run alone."""
+Place = tuple[int, Rank]
+"""Context, and among those of one length the rank."""
+LEVELS = range(len(Priority))
+
+_R = TypeVar("_R", Rank, Place)
 
 
-def _line_of(held: Held) -> Line:
+def line_of(held: Held) -> Line:
     return (held.model, goes_apart(held))
 
 
-def batch_key(held: Held) -> BatchKey:
-    return (held.model, held.priority, held.sampling, held.context, goes_alone(held), goes_apart(held))
-
-
 @dataclass(slots=True)
-class _Line:
-    """Requests in order; `ranks[i]` is that of `held[i]`. Two lists, so that the second can be given away as it is."""
+class _Sorted(Generic[_R]):
+    """Requests by a key that does not change while they wait; `keys[i]` is that of `held[i]`."""
 
-    ranks: list[Rank] = field(default_factory=list)
+    keys: list[_R] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
 
-    def add(self, at: Rank, held: Held) -> None:
-        index = bisect_left(self.ranks, at)
-        self.ranks.insert(index, at)
+    def add(self, key: _R, held: Held) -> None:
+        index = bisect_left(self.keys, key)
+        self.keys.insert(index, key)
         self.held.insert(index, held)
 
-    def remove(self, at: Rank, held: Held) -> None:
-        index = bisect_left(self.ranks, at)
-        assert self.held[index] is held, "a waiting request stands where its rank says"
-        del self.ranks[index]
+    def remove(self, key: _R, held: Held) -> None:
+        index = bisect_left(self.keys, key)
+        assert self.held[index] is held, "a waiting request stands where its key says"
+        del self.keys[index]
         del self.held[index]
 
 
-class WaitingList:
-    """Held requests that no lane has, sorted by rank.
+@dataclass(slots=True)
+class _Class:
+    """The requests of one line and effective class. No list in it is empty."""
 
-    Invariant: each is in its line and in that of its batch key, under the rank and keys that it had when it was added;
-    none changes while it waits. No line is empty.
+    tenants: dict[str, _Sorted[Rank]] = field(default_factory=dict)
+    companions: dict[Sampling, _Sorted[Place]] = field(default_factory=dict)
+    """Those that may share a batch, by context."""
+    work_s: float = 0.0
+
+
+class WaitingList:
+    """Held requests that no lane has.
+
+    Invariant: each stands in the class of its line and `level`, under the rank and context that it had when it was
+    added; only `promote` changes a level meanwhile.
     """
 
-    def __init__(self) -> None:
-        self._by_line: dict[Line, _Line] = {}
-        self._by_key: dict[BatchKey, _Line] = {}
+    def __init__(self, fairness: Fairness, *, ageing_s: float) -> None:
+        self._fairness = fairness
+        self._ageing_s = ageing_s
+        self._lines: dict[Line, tuple[_Class, ...]] = {}
         self._counts: dict[str, list[int]] = {}
         self._size = 0
+        self._ages: list[tuple[float, int, Held]] = []
+        """When requests count as more urgent; also of those that wait no more, until they come up or are swept."""
+        self._watched = 0
+        """Counts the entries of it, for a total order."""
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[Held]:
-        for line in self._by_line.values():
-            yield from line.held
+        for line in self._lines:
+            yield from self._in(line)
 
     def __repr__(self) -> str:
-        return f"WaitingList({ {line: len(those.held) for line, those in self._by_line.items()} })"
+        return f"WaitingList({ {line: sum(1 for _ in self._in(line)) for line in self._lines} })"
 
     def add(self, held: Held) -> None:
-        at = rank(held)
-        self._by_line.setdefault(_line_of(held), _Line()).add(at, held)
-        self._by_key.setdefault(batch_key(held), _Line()).add(at, held)
+        self._enter(held)
         self._counts.setdefault(held.model, [0] * len(Priority))[held.priority] += 1
         self._size += 1
+        self._watch(held)
 
     def remove(self, held: Held) -> None:
-        at = rank(held)
-        _remove(self._by_line, _line_of(held), at, held)
-        _remove(self._by_key, batch_key(held), at, held)
+        self._exit(held)
         self._counts[held.model][held.priority] -= 1
         self._size -= 1
 
+    def promote(self, now: float) -> None:
+        """Requests that have waited long enough count as more urgent from now on."""
+        while self._ages and self._ages[0][0] <= now:
+            at_s, _, held = heappop(self._ages)
+            if isinstance(held.state, Waiting) and at_s == promoted_s(held, self._ageing_s):
+                self._exit(held)
+                held.level -= 1
+                self._enter(held)
+                self._watch(held)
+
+    def rank(self, held: Held) -> Rank:
+        return rank(held, self._ageing_s)
+
     def heads(self) -> list[tuple[Line, Held]]:
-        """The lines, and who goes first in each."""
-        return [(line, those.held[0]) for line, those in self._by_line.items()]
+        """The lines that have somebody, and who goes first in each."""
+        found = []
+        for line in self._lines:
+            if (head := self.head(line)) is not None:
+                found.append((line, head))
+        return found
+
+    def head(self, line: Line) -> Held | None:
+        """Who goes first in a line."""
+        for level, those in enumerate(self._lines.get(line, ())):
+            if those.tenants:
+                return self._first(line, level, those)
+        return None
+
+    def in_order(self, line: Line) -> Iterator[Held]:
+        """Those of a line, who goes first first; good until the next change."""
+        for level, those in enumerate(self._lines.get(line, ())):
+            share = (line[0], level)
+            ahead = {t for t in those.tenants if self._fairness.room(share, t) < 0}
+            for over in (False, True):
+                queues = [q for tenant, q in those.tenants.items() if (tenant in ahead) is over]
+                for _, held in merge(*(zip(q.keys, q.held, strict=True) for q in queues), key=_key):
+                    yield held
+
+    def companions(self, head: Held) -> Iterator[Held]:
+        """Those that may share a batch with `head`, the nearest in context first; good until the next change."""
+        those = self._lines[line_of(head)][head.level].companions.get(head.sampling)
+        if those is None or goes_alone(head):
+            return
+        middle = bisect_left(those.keys, (head.context, rank(head, self._ageing_s)))
+        low, high, held, end = middle - 1, middle + 1, those.held, len(those.held)
+        while low >= 0 or high < end:
+            below = head.context - held[low].context if low >= 0 else inf
+            above = held[high].context - head.context if high < end else inf
+            if below <= above:
+                yield held[low]
+                low -= 1
+            else:
+                yield held[high]
+                high += 1
+
+    def alike(self, head: Held) -> int:
+        """How many may share a batch with `head`, itself included."""
+        those = self._lines[line_of(head)][head.level].companions.get(head.sampling)
+        return len(those.held) if those is not None and not goes_alone(head) else 1
+
+    def ahead(self, held: Held) -> tuple[int, float]:
+        """How many of its line go before a request that waits, or would if it did, and their work in seconds."""
+        count, work_s = 0, 0.0
+        for level, those in enumerate(self._lines.get(line_of(held), ())):
+            if level > held.level:
+                break
+            size = sum(len(queue.keys) for queue in those.tenants.values())
+            before = size
+            if level == held.level:
+                own = rank(held, self._ageing_s)
+                before = sum(bisect_left(queue.keys, own) for queue in those.tenants.values())
+            count += before
+            work_s += those.work_s * before / size if size else 0.0
+        return count, work_s
+
+    def peers(self, held: Held) -> Iterator[Held]:
+        """Those of its line and effective class."""
+        classes = self._lines.get(line_of(held))
+        for queue in classes[held.level].tenants.values() if classes else ():
+            yield from queue.held
 
     def models(self) -> list[str]:
         """Models that have waiting requests."""
-        return list(dict.fromkeys(model for model, _ in self._by_line))
+        return list(dict.fromkeys(model for model, _ in self._lines))
 
     def of(self, model: str) -> list[Held]:
         """The waiting requests of `model`."""
-        return [
-            held
-            for apart in (False, True)
-            if (line := self._by_line.get((model, apart)))
-            for held in line.held
-        ]
-
-    def compatible(self, held: Held) -> Sequence[Held]:
-        """The waiting requests of the same batch key, `held` included, in order: good until the next change."""
-        line = self._by_key.get(batch_key(held))
-        return line.held if line is not None else ()
+        return [held for apart in (False, True) for held in self._in((model, apart))]
 
     def count(self, model: str) -> tuple[int, ...]:
         """Waiting requests of `model` by Priority."""
         return tuple(self._counts.get(model, [0] * len(Priority)))
 
+    def _in(self, line: Line) -> Iterator[Held]:
+        for those in self._lines.get(line, ()):
+            for queue in those.tenants.values():
+                yield from queue.held
 
-def _remove(lines: dict[_K, _Line], key: _K, at: Rank, held: Held) -> None:
-    line = lines[key]
-    line.remove(at, held)
-    if not line.held:
-        del lines[key]
+    def _first(self, line: Line, level: int, those: _Class) -> Held:
+        best: tuple[bool, Rank, Held] | None = None
+        for tenant, queue in those.tenants.items():
+            over = self._fairness.room((line[0], level), tenant) < 0
+            if best is None or (over, queue.keys[0]) < best[:2]:
+                best = (over, queue.keys[0], queue.held[0])
+        assert best is not None, "no class is kept empty of tenants and asked for its first"
+        return best[2]
+
+    def _enter(self, held: Held) -> None:
+        line = line_of(held)
+        if line not in self._lines:
+            self._lines[line] = tuple(_Class() for _ in LEVELS)
+        those = self._lines[line][held.level]
+        those.tenants.setdefault(held.tenant, _Sorted()).add(rank(held, self._ageing_s), held)
+        if not goes_alone(held):
+            those.companions.setdefault(held.sampling, _Sorted()).add(
+                (held.context, rank(held, self._ageing_s)), held
+            )
+        those.work_s += held.work_s
+        self._fairness.joined((held.model, held.level), held.tenant)
+
+    def _exit(self, held: Held) -> None:
+        line = line_of(held)
+        those = self._lines[line][held.level]
+        _take(those.tenants, held.tenant, rank(held, self._ageing_s), held)
+        if not goes_alone(held):
+            _take(those.companions, held.sampling, (held.context, rank(held, self._ageing_s)), held)
+        those.work_s = those.work_s - held.work_s if those.tenants else 0.0
+        if not any(other.tenants for other in self._lines[line]):
+            del self._lines[line]
+        self._fairness.left((held.model, held.level), held.tenant)
+
+    def _watch(self, held: Held) -> None:
+        if held.level == 0 or self._ageing_s == inf:
+            return
+        self._watched += 1
+        heappush(self._ages, (promoted_s(held, self._ageing_s), self._watched, held))
+        if len(self._ages) > 2 * self._size + 64:
+            waiting = [held for held in self if held.level]
+            self._ages = [(promoted_s(held, self._ageing_s), i, held) for i, held in enumerate(waiting)]
+            self._watched = len(waiting)
+            heapify(self._ages)
+
+
+_T = TypeVar("_T", str, Sampling)
+
+
+def _take(lists: dict[_T, _Sorted[_R]], name: _T, key: _R, held: Held) -> None:
+    those = lists[name]
+    those.remove(key, held)
+    if not those.held:
+        del lists[name]
+
+
+def _key(entry: tuple[Rank, Held]) -> Rank:
+    return entry[0]

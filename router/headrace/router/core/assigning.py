@@ -1,0 +1,251 @@
+"""What runs next: which request takes a free slot, with whom, and what is paused for it.
+
+1. The first in order takes the free slot of the fastest worker, unless that is slow and it is better off waiting
+   (`placing`), with those that pay for themselves (`grouping`). A batch that is paused there goes first if it is as
+   urgent.
+2. Where no slot is free, a batch of a less urgent class is paused for it: the least urgent, on the fastest worker that
+   has a lane left, and of those the one that would run longest. Pausing costs nothing but its time.
+3. A slot that nobody takes goes on with what is paused there.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from math import ceil, inf
+from zlib import crc32
+
+from headrace.contract.values import Priority
+from headrace.router.core.commands import Command, Pause, Resume, Start
+from headrace.router.core.cost import CostModel
+from headrace.router.core.fairness import Fairness
+from headrace.router.core.fleet import Batch, Fleet, Worker, slack_s
+from headrace.router.core.grouping import GroupRules, form_group, goes_apart
+from headrace.router.core.held import Held
+from headrace.router.core.lives import Lives
+from headrace.router.core.outlook import Outlook
+from headrace.router.core.overload import limit_s, may_refuse, refusal
+from headrace.router.core.placing import choose, fastest_first
+from headrace.router.core.settings import SchedulerSettings
+from headrace.router.core.waiting import Line
+
+LEAST_URGENT = max(Priority)
+
+
+class Assigning:
+    """Binds waiting requests to slots, as late as a slot is free. Used by the Scheduler alone."""
+
+    def __init__(
+        self,
+        lives: Lives,
+        fleet: Fleet,
+        outlook: Outlook,
+        fairness: Fairness,
+        settings: SchedulerSettings,
+    ) -> None:
+        self._lives = lives
+        self._fleet = fleet
+        self._outlook = outlook
+        self._fairness = fairness
+        self._settings = settings
+        self._numbers = 0
+        self.again_at_s: float | None = None
+        """When a slow slot that was left free is to be looked at again. Written by `run`."""
+
+    def run(self, now: float) -> list[Command]:
+        """Everything that can run now does afterwards."""
+        self.again_at_s = None
+        out: list[Command] = []
+        while (commands := self._next(now)) is not None:
+            out += commands
+        return out
+
+    def _next(self, now: float) -> list[Command] | None:
+        waiting = self._lives.waiting
+        if len(waiting) and not self._lives.draining:
+            heads = waiting.heads()
+            if len(heads) > 1:
+                heads.sort(key=lambda entry: (entry[1].level, waiting.rank(entry[1])))
+            # What a slow slot takes from behind the head of a line must not overtake the head of another.
+            for number, (line, head) in enumerate(heads):
+                bound = heads[number + 1][1].level if number + 1 < len(heads) else LEAST_URGENT
+                if (commands := self._serve(line, head, now, bound)) is not None:
+                    return commands
+            for line, head in heads[:-1]:
+                if (commands := self._serve(line, head, now, LEAST_URGENT)) is not None:
+                    return commands
+        if (worker := self._fleet.resumable()) is not None:
+            batch = worker.to_resume()
+            assert batch is not None, "it has a paused batch"
+            return self._resume(batch, now)
+        return None
+
+    def _serve(self, line: Line, head: Held, now: float, bound: int) -> list[Command] | None:
+        """Something for `head`, the first of its line, or for one behind it that a slow slot may take and that is of
+        class `bound` or more urgent; None where nothing can be done.
+        """
+        model, apart = line
+        free = [w for w in self._fleet.open(model) if not (apart and w.has_apart)]
+        if free:
+            here = fastest_first(free, model) if len(free) > 1 else free[0]
+            held = self._taker(line, head, here, now, bound)
+            if held is not None:
+                paused = here.to_resume()
+                if paused is not None and (
+                    paused.level <= held.level or self._patience_s(held, here.costs[model], now) > 0
+                ):
+                    return self._resume(paused, now)
+                return self._start(held, here, now)
+        return self._preempt(head, apart, now)
+
+    def _taker(self, line: Line, head: Held, here: Worker, now: float, bound: int) -> Held | None:
+        model = line[0]
+        faster = self._fleet.faster(here, model, self._settings.slower)
+        if not faster:
+            return head
+        choice = choose(
+            here,
+            faster,
+            takewhile(lambda held: held.level <= bound, self._lives.waiting.in_order(line)),
+            model,
+            now=now,
+            look=self._settings.slow_lookahead + 2 * sum(w.slots for w in faster),
+            lone_s=self._outlook.lone_s,
+            share=self._outlook.share(model),
+            meets=lambda held: self._meets(held, here, now),
+        )
+        if choice.again_at_s is not None:
+            self._look_again(choice.again_at_s)
+        return choice.held
+
+    def _look_again(self, at_s: float) -> None:
+        self.again_at_s = at_s if self.again_at_s is None else min(at_s, self.again_at_s)
+
+    def _patience_s(self, held: Held, costs: CostModel, now: float) -> float:
+        """For how long it may wait for a slot to become free by itself; 0 where nothing is said about its first token:
+        then nothing less urgent is in its way at all.
+        """
+        until_s = limit_s(held, self._settings.first_token_s)
+        if until_s == inf or held.generated:
+            return 0.0
+        first_s = costs.prefill(1, held.context - 1) + costs.step(1, held.context)
+        at_s = held.arrived_s + self._settings.patience * (until_s - held.arrived_s)
+        return max(0.0, min(at_s, until_s - 2 * first_s) - now)
+
+    def _meets(self, held: Held, here: Worker, now: float) -> bool:
+        """Whether a slow worker meets the objectives of a request that has some."""
+        until_s = limit_s(held, self._settings.first_token_s)
+        token_s = self._settings.token_s[held.priority]
+        if until_s == inf and token_s == inf:
+            return False
+        costs, context = here.costs[held.model], held.context
+        first_s = costs.prefill(1, context - 1) + costs.step(1, context)
+        return now + first_s <= until_s and costs.step(1, context) <= token_s
+
+    def _preempt(self, head: Held, apart: bool, now: float) -> list[Command] | None:
+        costs = self._fleet.fastest(head.model)
+        if costs is None:
+            return None
+        patience_s = self._patience_s(head, costs, now)
+        if patience_s > 0:
+            self._look_again(now + patience_s)
+            return None
+        victim = self._fleet.victim(head.model, head.level, apart=apart, now=now)
+        if victim is None:
+            return None
+        self._fleet.pause(victim, now)
+        pause = Pause(worker=victim.worker, batch=victim.number)
+        return [pause, *self._start(head, self._fleet.workers[victim.worker], now, disturbed=True)]
+
+    def _resume(self, batch: Batch, now: float) -> list[Command]:
+        self._fleet.resume(batch, now)
+        return [Resume(worker=batch.worker, batch=batch.number)]
+
+    def _start(self, head: Held, worker: Worker, now: float, *, disturbed: bool = False) -> list[Command]:
+        late_s = self._late_s(head, worker, now)
+        if late_s > 0:
+            return self._lives.refuse(head, refusal(late_s, jitter(head)))
+        model = head.model
+        group = form_group(
+            head, self._lives.waiting.companions(head), worker.costs[model], self._rules(head, worker, now)
+        )
+        self._outlook.assigned(model, group)
+        number = self._number()
+        assignments = []
+        for held in group.members:
+            self._charge(held)
+            assignments.append(self._lives.assign(held, self._number(), worker.name))
+        batch = Batch(
+            number=number,
+            worker=worker.name,
+            lane=worker.lanes.index(None),
+            model=model,
+            level=head.level,
+            members=group.members,
+            assignments=tuple(assignment.number for assignment in assignments),
+            extents=group.extents,
+            expected_s=group.expected_s,
+            started_s=now,
+            apart=goes_apart(head),
+            disturbed=disturbed,
+            slack_s=slack_s(group, self._settings.token_s[head.priority]),
+        )
+        self._fleet.begin(batch)
+        return [
+            Start(
+                worker=worker.name,
+                lane=batch.lane,
+                batch=number,
+                model=model,
+                sampling=head.sampling,
+                assignments=tuple(assignments),
+            )
+        ]
+
+    def _rules(self, head: Held, worker: Worker, now: float) -> GroupRules:
+        settings, share = self._settings, (head.model, head.level)
+        alike, slots = self._lives.waiting.alike(head), self._fleet.open_slots(head.model)
+        return GroupRules(
+            cap=min(worker.max_batch, ceil(alike / max(1, slots))),
+            max_skew=settings.max_skew,
+            gain=settings.group_gain,
+            misses=settings.group_misses,
+            token_s=settings.token_s[head.priority],
+            extent=self._outlook.extent,
+            first_token_within_s=lambda held: (
+                limit_s(held, settings.first_token_s) - now if held.generated == 0 else inf
+            ),
+            hopeless=lambda held: self._late_s(held, worker, now) > 0,
+            room=lambda tenant: self._fairness.room(share, tenant),
+            cost=self._cost,
+        )
+
+    def _late_s(self, held: Held, worker: Worker, now: float) -> float:
+        """By how much it would miss its first token if it began now; 0 where it would not, or is not to be refused."""
+        until_s = limit_s(held, self._settings.first_token_s)
+        costs = worker.costs[held.model]
+        if until_s == inf or not costs.known or not may_refuse(held):
+            return 0.0
+        first_s = costs.prefill(1, held.context - 1) + costs.step(1, held.context)
+        return max(0.0, now + first_s - until_s)
+
+    def _cost(self, held: Held) -> float:
+        if held.charged is not None:
+            return 0.0
+        settings = self._settings
+        tokens = settings.prompt_weight * held.prompt_tokens
+        tokens += settings.output_weight * self._outlook.output(held)
+        return self._fairness.cost(held.tenant, tokens)
+
+    def _charge(self, held: Held) -> None:
+        if held.charged is None:
+            held.charged = self._cost(held)
+            self._fairness.charge((held.model, held.level), held.tenant, held.charged)
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+
+def jitter(held: Held) -> float:
+    """In [0, 1), by the request's id: no dice here, and the same request gets the same."""
+    return crc32(held.request_id.encode()) / 2**32

@@ -1,0 +1,75 @@
+"""Which free slot a request takes, and whether a slow one is better left free.
+
+A slow worker that is idle takes a request only if it meets the request's objectives, or if it finishes the request no
+later than the faster ones would:
+
+    finish here  = T_here(r)
+    finish there = until the first slot of the others is free + T_there(r)
+
+Those that go before r take the slots of the others first, each for `share` of its time, as groups go; so the k-th in
+the queue is compared with what they leave. Times of a worker are those of the fastest, times how much slower it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from heapq import heapify, heapreplace
+
+from headrace.router.core.fleet import Worker
+from headrace.router.core.held import Held
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who takes the slot; or nobody, and when to look again."""
+
+    held: Held | None
+    again_at_s: float | None = None
+
+
+def fastest_first(workers: Iterable[Worker], model: str) -> Worker:
+    """The fastest; of equally fast ones the one with the largest share of its slots free, then the earliest to join."""
+    return min(workers, key=lambda w: (w.pace_class(model), -w.open_slots / w.slots, w.number))
+
+
+def choose(
+    here: Worker,
+    faster: Iterable[Worker],
+    waiting: Iterable[Held],
+    model: str,
+    *,
+    now: float,
+    look: int,
+    lone_s: Callable[[Held], float],
+    share: float,
+    meets: Callable[[Held], bool],
+) -> Choice:
+    """The first of `waiting`, which are in order, that the slow worker `here` is to take; at most `look` are looked at.
+
+    `lone_s` is what the fastest worker takes for a request.
+    """
+    best = min((w.pace[model] for w in faster), default=here.pace[model])
+    slots = [
+        (free_s, number, worker.pace[model] / best)
+        for worker in faster
+        for number, free_s in enumerate(_free_in_s(worker, now), worker.number << 16)
+    ]
+    heapify(slots)
+    slower = here.pace[model] / best
+    first_free_s = slots[0][0] if slots else 0.0
+    for count, held in enumerate(waiting):
+        if count >= look:
+            break
+        alone_s = lone_s(held)
+        free_s, number, there = slots[0]
+        if meets(held) or slower * alone_s <= free_s + there * alone_s:
+            return Choice(held)
+        heapreplace(slots, (free_s + share * there * alone_s, number, there))
+    return Choice(None, now + first_free_s)
+
+
+def _free_in_s(worker: Worker, now: float) -> list[float]:
+    """In how many seconds each slot of a worker is free."""
+    ends = [batch.residual_s(now) for batch in worker.batches() if not batch.paused]
+    return ends + [0.0] * (worker.slots - len(ends))

@@ -1,0 +1,92 @@
+"""One real run, recorded so that a simulation of the same load can be held against it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from headrace.bench.driver import ToSend
+from headrace.bench.drivers import Drive, drive
+from headrace.bench.plan import Target
+from headrace.bench.record import Record
+from headrace.bench.usage import UsageMeter
+from headrace.cli.bench_run import MeshAsked, mesh_to_measure
+from headrace.cli.supervisor import Supervisor
+from headrace.models.store import StoredModel
+from tests.prove.answers import real_model
+from tests.prove.scheduler.load import MIXED, MODEL, requests
+from tests.prove.scheduler.saturated import TIMEOUT_S, through_mesh
+
+RECORDED = Path("out/prove/recorded-run.json")
+SAMPLE = 24
+"""Requests, all at once, that say what the machine can do."""
+LOAD = 0.6
+SECONDS = 60.0
+SEED = 71
+
+
+async def recorded(folder: Path) -> Mapping[str, float]:
+    """An open loop at 60 % of what the machine was just measured to do."""
+    model = await asyncio.to_thread(real_model)
+    asked = MeshAsked(address=None, fake=None, workers=1, overrides={}, direct=False)
+    async with mesh_to_measure(MODEL, asked, Supervisor()) as target:
+        sample = await through_mesh(target, requests(model, MIXED, count=SAMPLE, seed=SEED), folder)
+        wall_s = max(one.ended_s for one in sample) - min(one.sent_s for one in sample)
+        rate = LOAD * SAMPLE / wall_s
+        load, start_s, records = await _open_loop(target, model, rate, folder)
+    await asyncio.to_thread(_write, run_of(load, records, start_s))
+    print(f"  the run: {RECORDED}", flush=True)
+    return {
+        "errors": float(sum(bool(one.error) for one in records)),
+        "requests": float(len(records)),
+        "rate": rate,
+        "lanes": float(target.lanes),
+    }
+
+
+async def _open_loop(
+    target: Target, model: StoredModel, rate: float, folder: Path
+) -> tuple[list[ToSend], float, list[Record]]:
+    """The load, when it began, and what became of it."""
+    load = requests(model, replace(MIXED, rate=rate, until_s=SECONDS), count=10_000, seed=SEED)
+    how = Drive(
+        address=target.address,
+        model=MODEL,
+        clients=0,
+        warm_up=2 * target.lanes,
+        duration_s=SECONDS,
+        timeout_s=TIMEOUT_S,
+        processes=1,
+    )
+    records = (await drive(how, load, UsageMeter(target.processes), folder, lambda done: None)).records
+    first = records[0]
+    return load, first.sent_s - load[first.index].arrival_s, records
+
+
+def _write(run: Mapping[str, Any]) -> None:
+    RECORDED.parent.mkdir(parents=True, exist_ok=True)
+    RECORDED.write_text(json.dumps(run, indent=1) + "\n")
+
+
+def run_of(load: Sequence[ToSend], records: Sequence[Record], start_s: float) -> dict[str, Any]:
+    """The run in the form that simulations are compared with; all times in seconds from its start."""
+    return {
+        "requests": [
+            {
+                "arrival_s": round(one.sent_s - start_s, 4),
+                "prompt_tokens": load[one.index].prompt_tokens,
+                "output_tokens": one.tokens,
+                "max_tokens": load[one.index].output_tokens,
+                "priority": load[one.index].priority,
+                "tenant": "default",
+                "first_token_s": round(one.first_s - start_s, 4),
+                "end_s": round(one.ended_s - start_s, 4),
+            }
+            for one in records
+            if not one.error
+        ]
+    }
