@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.headrace-ready
 STUBS := protos/headrace/v1
 CODE := protos router services tests
+# Tests at once: they mostly wait, for leases and for processes, so more than there are cores. 0 is one after another.
+JOBS ?= 4
 
 # Tests and proofs start processes while gRPC runs; its own handling of forks can crash such a child at its start.
 export GRPC_ENABLE_FORK_SUPPORT := 0
@@ -35,7 +37,7 @@ demo: $(STAMP) ## Stream a real model's answers through the whole mesh
 	@$(BIN)/headrace demo
 
 test: $(STAMP) model ## Run the tests: real nats-server, real gRPC, real model
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(STAMP) ## Format, lint, strict types, import rules, proto lint, stub drift
 	$(BIN)/ruff format --check $(CODE)

@@ -110,7 +110,7 @@ def test_a_second_signal_ends_everything_at_once(fake_store: Path, tmp_path: Pat
             mesh.wait_for("gateway .*draining")
             assert mesh.end(signal.SIGINT, patience_s=5.0) == 128 + signal.SIGINT
             assert mesh.left_over(patience_s=5.0) == []
-            assert stream.wait() == 1
+            assert stream.wait(patience_s=90.0) == 1
             assert re.search(r"`headrace attach \S+ --from \d+` goes on from here", stream.output)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.client.client import HeadraceClient
-from headrace.contract.values import OutcomeKind, Priority, QueuePosition
+from headrace.contract.values import OutcomeKind, Priority, QueuePosition, TokenChunk
 from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.store import ModelStore
 from headrace.router.recorder import Differing, replay
@@ -20,19 +20,23 @@ LIMIT_S = 60.0
 PRIORITIES = (Priority.BATCH, Priority.NORMAL, Priority.REALTIME)
 
 
-async def _ask(client: HeadraceClient, number: int) -> list[QueuePosition]:
-    """The places that it was told of; it is answered in the end."""
+async def _ask(
+    client: HeadraceClient, number: int, priority: Priority, begun: asyncio.Event | None = None
+) -> list[QueuePosition]:
+    """The places that it was told of; it is answered in the end. `begun` is set with its first token."""
     places = []
     stream = client.generate(
         model="fake",
         prompt="x" * (10 + number % 5),
-        max_tokens=30,
+        max_tokens=100 if begun else 30,
         ignore_end=True,
-        priority=PRIORITIES[number % len(PRIORITIES)],
+        priority=priority,
     )
     async for event in stream:
         if isinstance(event, QueuePosition):
             places.append(event)
+        elif isinstance(event, TokenChunk) and begun is not None:
+            begun.set()
     return places
 
 
@@ -52,7 +56,15 @@ async def test_a_real_run_decides_again_as_it_did(tmp_path: Path) -> None:
     ):
         await mesh.ready()
         async with HeadraceClient(mesh.address) as client:
-            places = await asyncio.gather(*(_ask(client, number) for number in range(18)))
+            begun = asyncio.Event()
+            async with asyncio.TaskGroup() as asking:
+                first = asking.create_task(_ask(client, 0, Priority.BATCH, begun))
+                await begun.wait()
+                others = [
+                    asking.create_task(_ask(client, number, PRIORITIES[number % len(PRIORITIES)]))
+                    for number in range(1, 18)
+                ]
+    places = [task.result() for task in (first, *others)]
     assert any(len(told) >= 2 for told in places), "a place that changes is told anew"
     decided = list(replay(log))
     assert not [found for found in decided if isinstance(found, Differing)]

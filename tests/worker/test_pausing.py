@@ -157,12 +157,15 @@ async def test_what_is_said_of_a_batch_that_is_not_there_is_ignored(bench_for: B
 
 
 async def test_a_paused_batch_shows_now_and_then_that_it_lives(bench_for: BenchFor) -> None:
-    """A step each time, without a slot; in the end it is done."""
-    async with bench_for(fake(), slots=1, paused_step_s=0.005) as bench:
+    """A step each time, without a slot, which another batch has; in the end it is done."""
+    engine = GatedEngine()
+    async with bench_for(engine, slots=1, paused_step_s=0.005) as bench:
         bench.crew.start(batch(1, entry(1, prompt(6), 20)))
-        bench.crew.resume(1)
+        engine.let(1)
+        await bench.made(1, 1)
         bench.crew.start(batch(2, entry(2, prompt(6), 3), lane=1))
         bench.crew.pause(1)
+        engine.let(22)
         await bench.ended(1)
         await bench.ended(2)
         assert len(bench.heard(1)[0]) == 20
