@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from math import inf
 
 import structlog
 from nats.aio.client import Client
@@ -339,6 +340,8 @@ def _policy(settings: Settings) -> SchedulerSettings:
         tenant_weights=schedule.tenant_weights,
         max_skew=schedule.max_skew,
         group_gain=schedule.group_gain,
+        merge_gain=schedule.merge_gain or inf,
+        moves=schedule.moves,
         slower=schedule.slower,
         patience=schedule.patience,
         first_token_s=by_priority(schedule.first_token_s),

@@ -145,6 +145,10 @@ class Conductor:
                 log.warning(
                     "request.requeued", request_id=request_id, reason=reason, tokens=len(record.tokens)
                 )
+            case cmd.Regrouped(request_id=request_id):
+                record = self._ledger[request_id]
+                record.waiting_since_s = time.time()
+                self._spans.regrouped(record)
             case cmd.Release(request_id=request_id, losses=losses):
                 record = self._ledger[request_id]
                 record.losses = losses

@@ -76,6 +76,10 @@ class RouterSpans:
         """It waits again."""
         record.span.add_event("requeued", {"reason": reason, names.RESUMED_TOKENS: len(record.tokens)})
 
+    def regrouped(self, record: Record) -> None:
+        """It goes on in a larger batch."""
+        record.span.add_event("regrouped", {names.RESUMED_TOKENS: len(record.tokens)})
+
     def delivered(self, record: Record) -> None:
         """Its tokens went to the consumer, from the first to the last."""
         if record.first_token_s is not None:

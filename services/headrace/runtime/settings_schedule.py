@@ -81,6 +81,19 @@ class ScheduleSettings(Section):
         le=10,
         description="By how much a further request has to shorten the work of a batch to be taken along.",
     )
+    merge_gain: float = Field(
+        default=1.3,
+        ge=0,
+        le=100,
+        description="By how much it has to shorten the work that is left to stop a batch and let it go on as a larger"
+        " one with those that wait: what its members made is prefilled anew. 0: never. Nor with a max_skew of 0.",
+    )
+    moves: int = Field(
+        default=2,
+        ge=0,
+        le=1000,
+        description="How often a request goes on in a larger batch in the midst of its output.",
+    )
     slower: float = Field(
         default=1.1,
         ge=1,

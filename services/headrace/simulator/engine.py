@@ -18,8 +18,8 @@ from headrace.simulator.asked import Life
 from headrace.simulator.clock import Clock
 
 _FIRST, _PROGRESS, _END = 0, 1, 2
-_PROGRESS_FROM = 16
-"""Outputs from this length on are told of once between their first and last token, so that a policy sees them grow."""
+_PROGRESS_EVERY = 8
+"""Tokens of an output between its first and last after which it is told of, so that a policy sees it grow."""
 
 
 class Hearer(Protocol):
@@ -104,8 +104,9 @@ def _marks(entries: Sequence[Entry], shortest: int) -> list[tuple[int, int, int]
         output = entry.life.asked.output_tokens - entry.life.made
         entry.first_step, entry.last_step, entry.told_step = catch_up + 1, catch_up + output, catch_up
         marks += [(entry.first_step, _FIRST, index), (entry.last_step, _END, index)]
-        if output >= _PROGRESS_FROM:
-            marks.append((catch_up + output // 2, _PROGRESS, index))
+        marks += [
+            (catch_up + made, _PROGRESS, index) for made in range(_PROGRESS_EVERY, output, _PROGRESS_EVERY)
+        ]
     marks.sort(reverse=True)
     return marks
 

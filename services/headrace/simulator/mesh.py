@@ -49,6 +49,7 @@ class Mesh:
             cmd.Settle: self._settle,
             cmd.Release: self._release,
             cmd.Requeued: lambda command: None,
+            cmd.Regrouped: lambda command: None,
             cmd.WakeAt: self._wake_at,
         }
         self._tell(ev.ModelsKnown(models=frozenset({MODEL})))

@@ -28,6 +28,10 @@ def one_of(data: Any, things: list[Any]) -> Any:
 class SchedulerMachine(RuleBasedStateMachine):
     """Everything that can happen to a scheduler."""
 
+    priorities: tuple[Priority, ...] = (Priority.NORMAL, Priority.NORMAL, Priority.BATCH, Priority.HIGH)
+    samplings: tuple[Sampling, ...] = (GREEDY, GREEDY, GREEDY, Sampling(temperature=0.5))
+    costs_of_workers: tuple[ModelCost | None, ...] = (None, costs(), costs(slower=3.0))
+
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
@@ -42,7 +46,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.tell(ev.ModelsKnown(models=self.world.models))
         self.see("m.1")
         self.see("n.1")
-        self.join("w0", lanes=2, slots=2, max_batch=3, models=frozenset("mn"), cost=None)
+        self.has_joined("w0", 3, 1, 3, frozenset("mn"), self.costs_of_workers[0])
 
     # Workers.
 
@@ -53,9 +57,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         slots=st.integers(0, 2),
         max_batch=st.integers(1, 4),
         models=MODELS,
-        cost=st.sampled_from([None, costs(), costs(slower=3.0)]),
+        cost=st.integers(0, 2),
     )
     def join(
+        self,
+        name: str,
+        lanes: int,
+        slots: int,
+        max_batch: int,
+        models: frozenset[str],
+        cost: int,
+    ) -> None:
+        self.has_joined(name, lanes, slots, max_batch, models, self.costs_of_workers[cost])
+
+    def has_joined(
         self,
         name: str,
         lanes: int,
@@ -142,9 +157,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             request_id=request_id,
             queue=queue,
             model=QUEUES[queue] or "m",
-            priority=one_of(data, [Priority.NORMAL, Priority.NORMAL, Priority.BATCH, Priority.HIGH]),
+            priority=one_of(data, list(self.priorities)),
             tenant=one_of(data, ["t", "t", "other"]),
-            sampling=one_of(data, [GREEDY, GREEDY, GREEDY, Sampling(temperature=0.5)]),
+            sampling=one_of(data, list(self.samplings)),
             prompt_tokens=one_of(data, [5, 5, 5, 5, 6, 1]),
             max_tokens=4,
             generated=one_of(data, [0, 0, 0, 0, 1, 4]),
@@ -210,6 +225,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         if stray == "again" and count:
             self.tell(self.world.log[-1][0])
 
+    @rule(seconds=st.sampled_from([0.05, 0.5]))
+    def lanes_work(self, seconds: float) -> None:
+        """Each that runs makes a token or two, in which time those that wait may have come to join it."""
+        for lane, number in self._live():
+            if not lane.paused and not lane.left and lane.live[number] < 3 and self.world.running(number):
+                first = lane.live[number]
+                lane.live[number] += 1
+                self.tell(ev.Progressed(assignment=number, tokens=chunk(first)))
+        self.time_passes(seconds, True)
+
     @precondition(lambda self: self._live())
     @rule(data=DATA, how=st.sampled_from(ENDS))
     def an_entry_ends(self, data: Any, how: str) -> None:
@@ -262,6 +287,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     # Time, and the end.
 
     @rule(seconds=st.sampled_from([0.0, 0.5, 3.0, 9.0]), wakes=st.booleans())
+    def some_time_passes(self, seconds: float, wakes: bool) -> None:
+        self.time_passes(seconds, wakes)
+
     def time_passes(self, seconds: float, wakes: bool) -> None:
         self.world.now += seconds
         if wakes and self.world.timer is not None and self.world.timer <= self.world.now:
@@ -313,7 +341,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.world.held == {}, "every request is answered in the end"
 
 
+class MergingMachine(SchedulerMachine):
+    """The same among equals, and with steps that cost hardly more for another entry: batches grow while they run."""
+
+    priorities = (Priority.NORMAL,)
+    samplings = (GREEDY,)
+    costs_of_workers = (costs(step_s=0.1), costs(step_s=0.2, per_entry_s=0.001), costs(step_s=0.1))
+
+
 SchedulerMachine.TestCase.settings = settings(
     max_examples=100, stateful_step_count=50, derandomize=True, deadline=None
 )
+MergingMachine.TestCase.settings = settings(SchedulerMachine.TestCase.settings, max_examples=60)
 TestScheduler = SchedulerMachine.TestCase
+TestMerging = MergingMachine.TestCase

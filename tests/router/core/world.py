@@ -18,7 +18,8 @@ SETTINGS = SchedulerSettings(
     remembered_cancels=3,
     ageing_s=20.0,
     fairness_slack=1.0,
-    max_skew=1,
+    max_skew=3,
+    merge_gain=1.01,
 )
 
 
@@ -31,6 +32,8 @@ class Lane:
     """Assignments that have not ended, with the index of the next token."""
     apart: bool = False
     paused: bool = False
+    left: bool = False
+    """Its requests go on in another batch."""
     level: int = 0
 
 
@@ -52,7 +55,7 @@ class Hands:
 
     @property
     def running(self) -> int:
-        return sum(lane is not None and not lane.paused for lane in self.lanes)
+        return sum(lane is not None and not lane.paused and not lane.left for lane in self.lanes)
 
     @property
     def has_room(self) -> bool:
@@ -164,11 +167,25 @@ class World:
             case cmd.Stop(worker=worker, assignment=assignment):
                 assert self.running(assignment) is not None
                 assert any(lane and assignment in lane.live for lane in self.workers[worker].lanes)
+            case cmd.Regrouped(request_id=request_id):
+                known = self.held[request_id]
+                assert known.state == "running"
+                lane = self._lane_of(known.assignment)
+                assert not lane.paused, "what is paused stays as it is"
+                assert any(
+                    lane.start.assignments[i].number in lane.live for i in range(len(lane.start.assignments))
+                )
+                lane.left = True
+                known.state = "waiting"
             case cmd.Pull(queue=queue, count=count):
                 self._pull(queue, count)
             case cmd.WakeAt(at_s=at_s):
                 assert self.timer is None or at_s < self.timer
                 self.timer = at_s
+
+    def _lane_of(self, assignment: int) -> Lane:
+        (lane,) = (lane for lane in self.lanes() if assignment in lane.live)
+        return lane
 
     def _lane(self, worker: str, batch: int) -> Lane:
         (lane,) = (lane for lane in self.workers[worker].lanes if lane and lane.start.batch == batch)

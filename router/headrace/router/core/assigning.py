@@ -5,7 +5,8 @@
    urgent.
 2. Where no slot is free, a batch of a less urgent class is paused for it: the least urgent, on the fastest worker that
    has a lane left, and of those the one that would run longest. Pausing costs nothing but its time.
-3. A slot that nobody takes goes on with what is paused there.
+3. Failing that, a running batch of its class goes on as a larger one where that saves time (`regrouping`).
+4. A slot that nobody takes goes on with what is paused there.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from math import ceil, inf
 from zlib import crc32
 
 from headrace.contract.values import Priority
-from headrace.router.core.commands import Command, Pause, Resume, Start
+from headrace.router.core.commands import Assignment, Command, Pause, Regrouped, Resume, Start
 from headrace.router.core.cost import CostModel
 from headrace.router.core.fairness import Fairness
 from headrace.router.core.fleet import Batch, Fleet, Worker, slack_s
 from headrace.router.core.grouping import GroupRules, form_group, goes_apart
 from headrace.router.core.held import Held
 from headrace.router.core.lives import Lives
+from headrace.router.core.lockstep import Extent
+from headrace.router.core.merging import Merging
 from headrace.router.core.outlook import Outlook
 from headrace.router.core.overload import limit_s, may_refuse, refusal
 from headrace.router.core.placing import choose, fastest_first
@@ -47,6 +50,7 @@ class Assigning:
         self._outlook = outlook
         self._fairness = fairness
         self._settings = settings
+        self._merging = Merging(fleet, lives.waiting, outlook, settings, self._rules)
         self._numbers = 0
         self.again_at_s: float | None = None
         """When a slow slot that was left free is to be looked at again. Written by `run`."""
@@ -148,13 +152,42 @@ class Assigning:
         patience_s = self._patience_s(head, costs, now)
         if patience_s > 0:
             self._look_again(now + patience_s)
-            return None
+            return self._merge(head, apart, now)
         victim = self._fleet.victim(head.model, head.level, apart=apart, now=now)
         if victim is None:
-            return None
+            return self._merge(head, apart, now)
         self._fleet.pause(victim, now)
         pause = Pause(worker=victim.worker, batch=victim.number)
         return [pause, *self._start(head, self._fleet.workers[victim.worker], now, disturbed=True)]
+
+    def _merge(self, head: Held, apart: bool, now: float) -> list[Command] | None:
+        """A batch that runs goes on as a larger one, with some that wait."""
+        merge, again_s = self._merging.find((head.model, apart), head, now)
+        if merge is None:
+            if again_s < inf:
+                self._look_again(again_s)
+            return None
+        worker, number = self._fleet.workers[merge.batch.worker], self._number()
+        self._fleet.leave_slot(merge.batch)
+        out: list[Command] = []
+        assignments = []
+        for held in merge.running:
+            stop, assignment = self._lives.move(held, self._number(), worker.name)
+            out += [stop, Regrouped(request_id=held.request_id)]
+            assignments.append(assignment)
+        assignments += [self._assign(held, worker) for held in merge.joining]
+        batch = self._batch(
+            number,
+            worker,
+            head,
+            (*merge.running, *merge.joining),
+            assignments,
+            extents=merge.extents,
+            expected_s=merge.expected_s,
+            started_s=now,
+            disturbed=True,
+        )
+        return [*out, self._begin(batch, head, assignments)]
 
     def _resume(self, batch: Batch, now: float) -> list[Command]:
         self._fleet.resume(batch, now)
@@ -170,36 +203,63 @@ class Assigning:
         )
         self._outlook.assigned(model, group)
         number = self._number()
-        assignments = []
-        for held in group.members:
-            self._charge(held)
-            assignments.append(self._lives.assign(held, self._number(), worker.name))
-        batch = Batch(
-            number=number,
-            worker=worker.name,
-            lane=worker.lanes.index(None),
-            model=model,
-            level=head.level,
-            members=group.members,
-            assignments=tuple(assignment.number for assignment in assignments),
+        assignments = [self._assign(held, worker) for held in group.members]
+        batch = self._batch(
+            number,
+            worker,
+            head,
+            group.members,
+            assignments,
             extents=group.extents,
             expected_s=group.expected_s,
             started_s=now,
+            disturbed=disturbed,
+        )
+        return [self._begin(batch, head, assignments)]
+
+    def _assign(self, held: Held, worker: Worker) -> Assignment:
+        self._charge(held)
+        return self._lives.assign(held, self._number(), worker.name)
+
+    def _batch(
+        self,
+        number: int,
+        worker: Worker,
+        head: Held,
+        members: tuple[Held, ...],
+        assignments: list[Assignment],
+        *,
+        extents: tuple[Extent, ...],
+        expected_s: float,
+        started_s: float,
+        disturbed: bool,
+    ) -> Batch:
+        return Batch(
+            number=number,
+            worker=worker.name,
+            lane=worker.lanes.index(None),
+            model=head.model,
+            level=head.level,
+            members=members,
+            assignments=tuple(assignment.number for assignment in assignments),
+            extents=extents,
+            expected_s=expected_s,
+            started_s=started_s,
             apart=goes_apart(head),
             disturbed=disturbed,
-            slack_s=slack_s(group, self._settings.token_s[head.priority]),
+            slack_s=slack_s(extents, expected_s, self._settings.token_s[head.priority]),
         )
+
+    def _begin(self, batch: Batch, head: Held, assignments: list[Assignment]) -> Start:
         self._fleet.begin(batch)
-        return [
-            Start(
-                worker=worker.name,
-                lane=batch.lane,
-                batch=number,
-                model=model,
-                sampling=head.sampling,
-                assignments=tuple(assignments),
-            )
-        ]
+        return Start(
+            worker=batch.worker,
+            lane=batch.lane,
+            batch=batch.number,
+            model=batch.model,
+            sampling=head.sampling,
+            assignments=tuple(assignments),
+        )
 
     def _rules(self, head: Held, worker: Worker, now: float) -> GroupRules:
         settings, share = self._settings, (head.model, head.level)

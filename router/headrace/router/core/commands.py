@@ -89,6 +89,13 @@ class Requeued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Regrouped:
+    """A running request leaves its batch, and goes on in the one that starts next."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """Give a request back to its queue for another router, with no outcome; then say Settled."""
 
@@ -111,4 +118,6 @@ class WakeAt:
     at_s: float
 
 
-Command = Pull | Start | Pause | Resume | Stop | Deliver | Settle | Requeued | Release | LetGo | WakeAt
+Command = (
+    Pull | Start | Pause | Resume | Stop | Regrouped | Deliver | Settle | Requeued | Release | LetGo | WakeAt
+)

@@ -5,14 +5,13 @@ A worker holds as many batches as it has lanes, and runs as many of them as it h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, log
 
 from headrace.contract.costs import ModelCost
 from headrace.contract.values import Priority
 from headrace.router.core.cost import UNKNOWN, CostModel
-from headrace.router.core.grouping import Group
 from headrace.router.core.held import Held
 from headrace.router.core.lockstep import Extent, duration_s
 
@@ -48,12 +47,23 @@ class Batch:
     """Since when it has been paused; None = it runs."""
     paused_s: float = 0.0
     """How long it was paused before that."""
+    left: bool = False
+    """Whether its members go on in another batch: it ends at its next step, and its slot is another's."""
+    wasted_s: float = 0.0
+    """What it has cost so far that those who wait do not run in it; see `regrouping`."""
+    wasted_at_s: float = 0.0
+    """Up to when that is counted."""
     disturbed: bool = False
     """Whether it had to wait for its slot: how long it took is no measurement."""
 
     @property
     def paused(self) -> bool:
         return self.paused_at_s is not None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has a slot."""
+        return self.paused_at_s is None and not self.left
 
     def ran_s(self, now: float) -> float:
         """How long it has run."""
@@ -112,7 +122,7 @@ class Worker:
 
     def to_resume(self) -> Batch | None:
         """The paused batch to go on with first: the most urgent, of these the oldest."""
-        paused = [batch for batch in self.lanes if batch is not None and batch.paused]
+        paused = [batch for batch in self.lanes if batch is not None and batch.paused and not batch.left]
         return min(paused, key=lambda batch: (batch.level, batch.number), default=None)
 
 
@@ -177,7 +187,7 @@ class Fleet:
         if worker is None:
             return []
         for batch in worker.batches():
-            self._levels[batch.level] -= not batch.paused
+            self._levels[batch.level] -= batch.runs
         return list(worker.batches())
 
     def begin(self, batch: Batch) -> None:
@@ -191,11 +201,20 @@ class Fleet:
         self._changed(worker)
 
     def pause(self, batch: Batch, now: float) -> None:
-        assert not batch.paused
+        assert batch.runs, "only what runs can be paused"
         worker = self.workers[batch.worker]
         batch.paused_at_s = now
         worker.running -= 1
         self._levels[batch.level] -= 1
+        self._changed(worker)
+
+    def leave_slot(self, batch: Batch) -> None:
+        """Its members go on in another batch."""
+        assert batch.runs, "only what runs has a slot"
+        worker = self.workers[batch.worker]
+        worker.running -= 1
+        self._levels[batch.level] -= 1
+        batch.left = True
         self._changed(worker)
 
     def resume(self, batch: Batch, now: float) -> None:
@@ -217,8 +236,8 @@ class Fleet:
         if batch is None or batch.number != number:
             return None
         worker.lanes[lane] = None
-        worker.running -= not batch.paused
-        self._levels[batch.level] -= not batch.paused
+        worker.running -= batch.runs
+        self._levels[batch.level] -= batch.runs
         self._changed(worker)
         return batch
 
@@ -288,7 +307,7 @@ class Fleet:
                 continue
             pace = worker.pace_class(model)
             for batch in worker.batches():
-                if batch.level > level and not batch.paused:
+                if batch.level > level and batch.runs:
                     spare = batch.slack_s > batch.paused_s
                     key = (spare, batch.level, -pace, batch.residual_s(now), -batch.number)
                     if best is None or key > best[0]:
@@ -299,7 +318,7 @@ class Fleet:
         """A batch has ended: its worker's costs are corrected by how long it took."""
         worker = self.workers.get(batch.worker)
         made = [(context, output) for context, output in batch.made() if output > 0]
-        if worker is None or batch.disturbed or len(made) < len(batch.members):
+        if worker is None or batch.disturbed or batch.left or len(made) < len(batch.members):
             return  # one that made nothing may have ended at any time
         costs = worker.costs[batch.model]
         costs.observe(duration_s(costs, made), batch.ran_s(now))
@@ -308,7 +327,11 @@ class Fleet:
     def _changed(self, worker: Worker) -> None:
         _keep(self._open, worker, there=worker.open_slots > 0)
         free = worker.running < worker.slots
-        _keep(self._paused, worker, there=free and any(batch.paused for batch in worker.batches()))
+        _keep(
+            self._paused,
+            worker,
+            there=free and any(batch.paused and not batch.left for batch in worker.batches()),
+        )
 
     def _forget(self) -> None:
         self._rooms.clear()
@@ -316,12 +339,12 @@ class Fleet:
         self._speeds.clear()
 
 
-def slack_s(group: Group, token_s: float) -> float:
+def slack_s(extents: Sequence[Extent], expected_s: float, token_s: float) -> float:
     """How much longer a group may take than expected, if each member is to make its output at `token_s` a token."""
     if token_s == inf:
         return inf
-    shortest = min(output for _, output in group.extents)
-    return token_s * shortest - group.expected_s
+    shortest = min(output for _, output in extents)
+    return token_s * shortest - expected_s
 
 
 def _keep(workers: dict[str, Worker], worker: Worker, *, there: bool) -> None:

@@ -57,6 +57,8 @@ class Held:
     """Assignments so far."""
     losses: int = 0
     """Attempts that ended with a lost worker or a failed engine: past the limit, the request is given up."""
+    moves: int = 0
+    """How often it went on in another batch in the midst of its output; see `regrouping`."""
     state: State = field(default=WAITING)
     work_s: float = 0.0
     """Seconds that a lane of the fastest worker would take for it alone, as expected when it began to wait."""

@@ -94,6 +94,17 @@ class Lives:
         self._assigned[number] = held
         return Assignment(number=number, request_id=held.request_id, attempt=held.attempts)
 
+    def move(self, held: Held, number: int, worker: str) -> tuple[Stop, Assignment]:
+        """A running request goes on in another batch, with the tokens so far."""
+        assert isinstance(held.state, Running), "only what runs can move"
+        stop = Stop(worker=held.state.worker, assignment=held.state.assignment)
+        del self._assigned[held.state.assignment]
+        held.attempts += 1
+        held.moves += 1
+        held.state = Running(assignment=number, worker=worker)
+        self._assigned[number] = held
+        return stop, Assignment(number=number, request_id=held.request_id, attempt=held.attempts)
+
     def advance(self, assignment: int, tokens: TokenChunk) -> list[Command] | None:
         """Delivers the next tokens; a late frame is ignored. None where they cannot be the next ones: some before them
         are missing, or they are more than were asked for.

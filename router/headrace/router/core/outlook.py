@@ -73,7 +73,7 @@ class Outlook:
         for worker in self._fleet.serving(model):
             speed, busy = self._fleet.relative(worker, model), 0
             for batch in worker.batches():
-                if batch.level <= held.level:
+                if batch.level <= held.level and not batch.left:
                     slots.append((batch.residual_s(now), speed))
                     busy += 1
             slots += [(0.0, speed)] * (worker.slots - busy)

@@ -71,5 +71,5 @@ def choose(
 
 def _free_in_s(worker: Worker, now: float) -> list[float]:
     """In how many seconds each slot of a worker is free."""
-    ends = [batch.residual_s(now) for batch in worker.batches() if not batch.paused]
+    ends = [batch.residual_s(now) for batch in worker.batches() if batch.runs]
     return ends + [0.0] * (worker.slots - len(ends))

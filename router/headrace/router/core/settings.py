@@ -42,6 +42,10 @@ class SchedulerSettings:
     """By how much a further member has to pay for itself."""
     group_misses: int = 4
     """Candidates in a row that do not pay before a group is taken to be complete."""
+    merge_gain: float = 1.3
+    """By how much merging a running batch with those that wait has to pay for itself; inf = never. See `regrouping`."""
+    moves: int = 2
+    """K: how often a request goes on in another batch."""
     slower: float = 1.1
     """A worker that takes so many times as long as the fastest is slow: it takes only what it finishes no later than
     a faster one would. See `placing`."""

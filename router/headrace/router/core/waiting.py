@@ -140,16 +140,15 @@ class WaitingList:
         if those is None or goes_alone(head):
             return
         middle = bisect_left(those.keys, (head.context, rank(head, self._ageing_s)))
-        low, high, held, end = middle - 1, middle + 1, those.held, len(those.held)
-        while low >= 0 or high < end:
-            below = head.context - held[low].context if low >= 0 else inf
-            above = held[high].context - head.context if high < end else inf
-            if below <= above:
-                yield held[low]
-                low -= 1
-            else:
-                yield held[high]
-                high += 1
+        yield from _nearest(those.held, middle - 1, middle + 1, head.context)
+
+    def near(self, head: Held, context: int) -> Iterator[Held]:
+        """The same, `head` included, but the nearest to `context` first."""
+        those = self._lines[line_of(head)][head.level].companions.get(head.sampling)
+        if those is None or goes_alone(head):
+            return
+        middle = bisect_left(those.held, context, key=_context)
+        yield from _nearest(those.held, middle - 1, middle, context)
 
     def alike(self, head: Held) -> int:
         """How many may share a batch with `head`, itself included."""
@@ -247,6 +246,24 @@ def _take(lists: dict[_T, _Sorted[_R]], name: _T, key: _R, held: Held) -> None:
     those.remove(key, held)
     if not those.held:
         del lists[name]
+
+
+def _nearest(held: list[Held], low: int, high: int, context: int) -> Iterator[Held]:
+    """From `low` downwards and from `high` upwards."""
+    end = len(held)
+    while low >= 0 or high < end:
+        below = context - held[low].context if low >= 0 else inf
+        above = held[high].context - context if high < end else inf
+        if below <= above:
+            yield held[low]
+            low -= 1
+        else:
+            yield held[high]
+            high += 1
+
+
+def _context(held: Held) -> int:
+    return held.context
 
 
 def _key(entry: tuple[Rank, Held]) -> Rank:
