@@ -339,6 +339,7 @@ def _policy(settings: Settings) -> SchedulerSettings:
         fairness_slack=schedule.fairness_slack,
         tenant_weights=schedule.tenant_weights,
         max_skew=schedule.max_skew,
+        max_prefill_s=schedule.max_prefill_s,
         group_gain=schedule.group_gain,
         merge_gain=schedule.merge_gain or inf,
         moves=schedule.moves,

@@ -75,6 +75,11 @@ class ScheduleSettings(Section):
         description="Tokens by which prompts of one batch may differ: the longer ones are worked in token by token."
         " 0: only equal lengths share a batch, and greedy output depends on the prompt alone.",
     )
+    max_prefill_s: Seconds = Field(
+        default=0.5,
+        description="Seconds that the prefill of a batch of several may take. It cannot be broken off, so urgent work"
+        " may have to wait for it; more lets long prompts share a batch.",
+    )
     group_gain: float = Field(
         default=1.02,
         ge=1,

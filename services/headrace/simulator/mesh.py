@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from headrace.contract.costs import ModelCost
-from headrace.contract.values import GREEDY, FinishReason, TokenChunk
+from headrace.contract.values import GREEDY, FinishReason, Sampling, TokenChunk
 from headrace.router.core import commands as cmd
 from headrace.router.core import events as ev
 from headrace.router.core.scheduler import Scheduler
@@ -25,10 +25,17 @@ class Mesh:
     """One router with all workers. Everything arrives at once: what is measured is the policy."""
 
     def __init__(
-        self, settings: SchedulerSettings, machines: Sequence[Machine], max_batch: int, clock: Clock
+        self,
+        settings: SchedulerSettings,
+        machines: Sequence[Machine],
+        max_batch: int,
+        clock: Clock,
+        *,
+        sampling: Sampling = GREEDY,
     ) -> None:
         self._core = Scheduler(settings)
         self._clock = clock
+        self._sampling = sampling
         self._broker = Broker()
         self._inbox: deque[ev.Event] = deque()
         """Bounded by what one event makes happen: it is emptied before the clock goes on."""
@@ -119,7 +126,7 @@ class Mesh:
                     model=MODEL,
                     priority=asked.priority,
                     tenant=asked.tenant,
-                    sampling=GREEDY,
+                    sampling=self._sampling,
                     prompt_tokens=asked.prompt_tokens,
                     max_tokens=asked.max_tokens,
                     generated=life.made,

@@ -1,9 +1,11 @@
-"""One real run, recorded so that a simulation of the same load can be held against it."""
+"""One real run, recorded, and the same run again in the simulator."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +18,14 @@ from headrace.bench.record import Record
 from headrace.bench.usage import UsageMeter
 from headrace.cli.bench_run import MeshAsked, mesh_to_measure
 from headrace.cli.supervisor import Supervisor
-from headrace.models.store import StoredModel
+from headrace.models.store import ModelStore, StoredModel
+from headrace.runtime.settings import WorkerSettings
+from headrace.worker.calibrate import Asked, calibrate
+from headrace.worker.calibration import Calibration
+from headrace.worker.calibration_store import CalibrationStore
+from headrace.worker.device import EngineInventory, find_device
 from tests.prove.answers import real_model
+from tests.prove.scheduler.compared import compared
 from tests.prove.scheduler.load import MIXED, MODEL, requests
 from tests.prove.scheduler.saturated import TIMEOUT_S, through_mesh
 
@@ -25,27 +33,56 @@ RECORDED = Path("out/prove/recorded-run.json")
 SAMPLE = 24
 """Requests, all at once, that say what the machine can do."""
 LOAD = 0.6
-SECONDS = 60.0
+SECONDS = 75.0
+CALIBRATE_S = 40.0
+SPARE = 4
+"""Lanes for each that runs, as a worker has them by itself."""
 SEED = 71
 
 
 async def recorded(folder: Path) -> Mapping[str, float]:
-    """An open loop at 60 % of what the machine was just measured to do."""
+    """An open loop at some of what the machine was just measured to do; the simulator has the costs that its worker
+    tells, which are calibrated first.
+    """
     model = await asyncio.to_thread(real_model)
-    asked = MeshAsked(address=None, fake=None, workers=1, overrides={}, direct=False)
+    store = await asyncio.to_thread(_own_store, model, folder / "models")
+    calibration = await asyncio.to_thread(_calibrated, store)
+    overrides = {"models": store.root, "worker.lanes": calibration.lanes}
+    asked = MeshAsked(address=None, fake=None, workers=1, overrides=overrides, direct=False)
     async with mesh_to_measure(MODEL, asked, Supervisor()) as target:
         sample = await through_mesh(target, requests(model, MIXED, count=SAMPLE, seed=SEED), folder)
         wall_s = max(one.ended_s for one in sample) - min(one.sent_s for one in sample)
         rate = LOAD * SAMPLE / wall_s
         load, start_s, records = await _open_loop(target, model, rate, folder)
-    await asyncio.to_thread(_write, run_of(load, records, start_s))
+    run = run_of(load, records, start_s)
+    await asyncio.to_thread(_write, run)
     print(f"  the run: {RECORDED}", flush=True)
+    lanes, max_batch = SPARE * target.lanes, WorkerSettings().max_batch
     return {
         "errors": float(sum(bool(one.error) for one in records)),
         "requests": float(len(records)),
         "rate": rate,
         "lanes": float(target.lanes),
+        **compared(run, calibration.cost, slots=target.lanes, lanes=lanes, max_batch=max_batch),
     }
+
+
+def _own_store(model: StoredModel, root: Path) -> ModelStore:
+    """A store with that model alone: what is measured here is no concern of the user's."""
+    shutil.copytree(model.path, root / model.path.name, copy_function=os.link)
+    return ModelStore(root)
+
+
+def _calibrated(store: ModelStore) -> Calibration:
+    asked = Asked(
+        device=find_device("cpu", EngineInventory()),
+        compute_type=WorkerSettings().compute_type,
+        shape=None,
+        seconds=CALIBRATE_S,
+    )
+    calibration = calibrate(store, MODEL, asked, lambda what, share: None)
+    CalibrationStore(store).save(calibration)
+    return calibration
 
 
 async def _open_loop(

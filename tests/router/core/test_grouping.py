@@ -30,6 +30,7 @@ def rules(**changes: Any) -> GroupRules:
         "max_skew": 64,
         "gain": 1.02,
         "misses": 4,
+        "prefill_s": inf,
         "token_s": inf,
         "extent": extent,
         "first_token_within_s": lambda _: inf,

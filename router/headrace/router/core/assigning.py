@@ -4,7 +4,8 @@
    (`placing`), with those that pay for themselves (`grouping`). A batch that is paused there goes first if it is as
    urgent.
 2. Where no slot is free, a batch of a less urgent class is paused for it: the least urgent, on the fastest worker that
-   has a lane left, and of those the one that would run longest. Pausing costs nothing but its time.
+   has a lane left, and of those the one that would run longest; one whose prefill is over before others, as that
+   cannot be broken off. Pausing costs nothing but its time.
 3. Failing that, a running batch of its class goes on as a larger one where that saves time (`regrouping`).
 4. A slot that nobody takes goes on with what is paused there.
 """
@@ -17,7 +18,6 @@ from zlib import crc32
 
 from headrace.contract.values import Priority
 from headrace.router.core.commands import Assignment, Command, Pause, Regrouped, Resume, Start
-from headrace.router.core.cost import CostModel
 from headrace.router.core.fairness import Fairness
 from headrace.router.core.fleet import Batch, Fleet, Worker, slack_s
 from headrace.router.core.grouping import GroupRules, form_group, goes_apart
@@ -95,7 +95,7 @@ class Assigning:
             if held is not None:
                 paused = here.to_resume()
                 if paused is not None and (
-                    paused.level <= held.level or self._patience_s(held, here.costs[model], now) > 0
+                    paused.level <= held.level or self._outlook.patience_s(held, here.costs[model], now) > 0
                 ):
                     return self._resume(paused, now)
                 return self._start(held, here, now)
@@ -124,17 +124,6 @@ class Assigning:
     def _look_again(self, at_s: float) -> None:
         self.again_at_s = at_s if self.again_at_s is None else min(at_s, self.again_at_s)
 
-    def _patience_s(self, held: Held, costs: CostModel, now: float) -> float:
-        """For how long it may wait for a slot to become free by itself; 0 where nothing is said about its first token:
-        then nothing less urgent is in its way at all.
-        """
-        until_s = limit_s(held, self._settings.first_token_s)
-        if until_s == inf or held.generated:
-            return 0.0
-        first_s = costs.prefill(1, held.context - 1) + costs.step(1, held.context)
-        at_s = held.arrived_s + self._settings.patience * (until_s - held.arrived_s)
-        return max(0.0, min(at_s, until_s - 2 * first_s) - now)
-
     def _meets(self, held: Held, here: Worker, now: float) -> bool:
         """Whether a slow worker meets the objectives of a request that has some."""
         until_s = limit_s(held, self._settings.first_token_s)
@@ -149,7 +138,7 @@ class Assigning:
         costs = self._fleet.fastest(head.model)
         if costs is None:
             return None
-        patience_s = self._patience_s(head, costs, now)
+        patience_s = self._outlook.patience_s(head, costs, now)
         if patience_s > 0:
             self._look_again(now + patience_s)
             return self._merge(head, apart, now)
@@ -269,6 +258,7 @@ class Assigning:
             max_skew=settings.max_skew,
             gain=settings.group_gain,
             misses=settings.group_misses,
+            prefill_s=settings.max_prefill_s,
             token_s=settings.token_s[head.priority],
             extent=self._outlook.extent,
             first_token_within_s=lambda held: (

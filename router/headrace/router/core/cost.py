@@ -126,10 +126,14 @@ class _Line:
             self._areas.append(self._areas[i] + width * (self._values[i] + self._values[i + 1]) / 2)
 
     def at(self, context: float) -> float:
-        i = max(0, bisect_right(self._xs, context) - 1)
-        return self._values[i] + self._slopes[i] * max(0.0, context - self._xs[i])
+        if context <= 0.0:
+            return self._values[0]
+        i = bisect_right(self._xs, context) - 1
+        return self._values[i] + self._slopes[i] * (context - self._xs[i])
 
     def area(self, context: float) -> float:
-        i = max(0, bisect_right(self._xs, context) - 1)
-        x = max(0.0, context - self._xs[i])
+        if context <= 0.0:
+            return 0.0
+        i = bisect_right(self._xs, context) - 1
+        x = context - self._xs[i]
         return self._areas[i] + x * (self._values[i] + self._slopes[i] * x / 2)

@@ -12,6 +12,7 @@ Messages of unknown models and of subjects that name no queue are pulled one by 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
@@ -71,12 +72,15 @@ class Demand:
         """Lanes or models came or went."""
         self._changed = dict.fromkeys(self._queues)
 
-    def changed(self, held: int) -> list[tuple[str, str | None]]:
-        """(queue, model) of the queues to ask for now; none while the router, which holds `held`, is full."""
-        if held + self._coming >= self.max_held:
-            return []
-        changed, self._changed = self._changed, {}
-        return [(queue, self._queues[queue].model) for queue in changed]
+    def changed(self, held: int) -> Iterator[tuple[str, str | None]]:
+        """(queue, model) of the queues to ask for now, until the router, which holds `held`, is full."""
+        changed = iter(self._changed)
+        self._changed = {}
+        for queue in changed:
+            if held + self._coming >= self.max_held:
+                self._changed |= dict.fromkeys((queue, *changed))  # they are asked for when there is room
+                return
+            yield queue, self._queues[queue].model
 
     def pull(self, queue: str, room: int, held: int) -> int:
         """How many to pull now; counts them as coming. `room` is that of the lanes, `held` what the router holds."""

@@ -15,7 +15,7 @@ ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -83,6 +83,14 @@ class Fairness:
         if len(account.backlog) == 1:
             return inf  # nobody else waits
         return account.v_min() + self._slack * account.largest - account.v[tenant]
+
+    def over(self, share: Share, tenants: Iterable[str]) -> set[str]:
+        """Those of them that are not eligible; each has something waiting."""
+        account = self._accounts.get(share)
+        if account is None or self._slack == inf or len(account.backlog) == 1:
+            return set()
+        most, v = account.v_min() + self._slack * account.largest, account.v
+        return {tenant for tenant in tenants if v[tenant] > most}
 
     def cost(self, tenant: str, tokens: float) -> float:
         """What the tenant is charged for weighted tokens."""

@@ -65,6 +65,13 @@ class Batch:
         """Whether it has a slot."""
         return self.paused_at_s is None and not self.left
 
+    @property
+    def stepping(self) -> bool:
+        """Whether its prefill is over: then it can be held at its next step."""
+        return any(
+            held.context > context for held, (context, _) in zip(self.members, self.extents, strict=True)
+        )
+
     def ran_s(self, now: float) -> float:
         """How long it has run."""
         return (now if self.paused_at_s is None else self.paused_at_s) - self.started_s - self.paused_s
@@ -301,7 +308,7 @@ class Fleet:
         """The batch to pause for a request of that class; None where there is none, or no lane for the request."""
         if not any(self._levels[level + 1 :]):
             return None
-        best: tuple[tuple[bool, int, int, float, int], Batch] | None = None
+        best: tuple[tuple[bool, bool, int, int, float, int], Batch] | None = None
         for worker in self.serving(model):
             if None not in worker.lanes or (apart and worker.has_apart):
                 continue
@@ -309,7 +316,7 @@ class Fleet:
             for batch in worker.batches():
                 if batch.level > level and batch.runs:
                     spare = batch.slack_s > batch.paused_s
-                    key = (spare, batch.level, -pace, batch.residual_s(now), -batch.number)
+                    key = (batch.stepping, spare, batch.level, -pace, batch.residual_s(now), -batch.number)
                     if best is None or key > best[0]:
                         best = (key, batch)
         return None if best is None else best[1]

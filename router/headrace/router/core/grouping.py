@@ -7,6 +7,7 @@ first, and one is taken if
     it shares model, sampling and effective class with the head, and its tenant is not ahead of its share
     the longest context exceeds the shortest by at most Dcap
     T(G) + T(r) ≥ gain · T(G + r): together they take less of the lane than one after the other
+    its prefill takes no longer than the setting allows: it cannot be broken off for anything more urgent
     everybody's output comes at the objective per token of the class, and nobody's first token comes too late by it
 
 up to the share of this lane:  cap = ceil(compatible waiting / free slots), at most the worker's largest batch.
@@ -40,6 +41,7 @@ class GroupRules:
     max_skew: int
     gain: float
     misses: int
+    prefill_s: float
     token_s: float
     extent: Callable[[Held], Extent]
     first_token_within_s: Callable[[Held], float]
@@ -80,8 +82,10 @@ def form_group(head: Held, companions: Iterable[Held], costs: CostModel, rules: 
         extent = rules.extent(held)
         grown, alone_s = [*extents, extent], duration_s(costs, (extent,))
         together_s = duration_s(costs, grown)
-        if expected_s + alone_s < rules.gain * together_s or not _in_time(
-            [*members, held], grown, costs, rules
+        if (
+            expected_s + alone_s < rules.gain * together_s
+            or _prefill_s(costs, grown) > rules.prefill_s
+            or not _in_time([*members, held], grown, costs, rules)
         ):
             misses += 1
             continue
@@ -93,6 +97,10 @@ def form_group(head: Held, companions: Iterable[Held], costs: CostModel, rules: 
         if len(members) >= rules.cap:
             break
     return Group(members=tuple(members), extents=tuple(extents), expected_s=expected_s, apart_s=apart_s)
+
+
+def _prefill_s(costs: CostModel, extents: list[Extent]) -> float:
+    return costs.prefill(len(extents), min(context for context, _ in extents) - 1)
 
 
 def _in_time(members: list[Held], extents: list[Extent], costs: CostModel, rules: GroupRules) -> bool:

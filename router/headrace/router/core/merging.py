@@ -127,19 +127,18 @@ class Merging:
 
     def _movable(self, batch: Batch, worker: Worker) -> list[Held]:
         """The members that still run; none where they cannot move, or the batch is full."""
-        members = zip(batch.members, batch.assignments, batch.extents, strict=True)
+        if not batch.stepping:
+            return []  # a prefill cannot be stopped
         running = [
-            (held, context)
-            for held, number, (context, _) in members
+            held
+            for held, number in zip(batch.members, batch.assignments, strict=True)
             if isinstance(held.state, Running) and held.state.assignment == number
         ]
         if len(running) >= worker.max_batch:
             return []
-        if any(held.moves >= self._settings.moves or not _may_move(held) for held, _ in running):
+        if any(held.moves >= self._settings.moves or not _may_move(held) for held in running):
             return []
-        if all(held.context <= context for held, context in running):
-            return []  # a prefill cannot be stopped
-        return [held for held, _ in running]
+        return running
 
     def _joining(self, head: Held, running: Sequence[Extent], worker: Worker, now: float) -> Group | None:
         """The first in order with its companions, where it is near enough in length; else the nearest of its class

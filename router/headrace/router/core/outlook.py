@@ -2,22 +2,32 @@
 
     extent(r) = (context, R̂)
     share     = exponentially weighted mean of (time of a group) / (time of its members one by one)
-    Ŵ(r)      = the least t with  Σ over slots of speed · max(0, t - residual) ≥ share · work that goes before r
+    size      = exponentially weighted mean of the members of a group
+    Ŵ(r)      = when a slot is free after ⌊ahead / size⌋ more batches, each of share · size · (work ahead / ahead)
 
-So Ŵ is when the slots, once their batches end, have done what goes before r. What runs in a less urgent class does not
-count: it is paused. Work is in seconds of a lane of the fastest worker; speeds are relative to it.
+So Ŵ is when the batches that run and those of the requests before r leave a slot to the batch of r, which takes some of
+those before it along. What runs in a less urgent class does not count, unless r has an objective: then it has the
+patience to let it end. Work is in seconds of a lane of the fastest worker; speeds are relative to it.
 """
 
 from __future__ import annotations
 
+from heapq import heapify, heapreplace
+from math import inf
+
 from headrace.contract.values import QueuePosition
+from headrace.router.core.cost import CostModel
 from headrace.router.core.fleet import Fleet
 from headrace.router.core.forecast import Forecast
 from headrace.router.core.grouping import Group
 from headrace.router.core.held import Held
 from headrace.router.core.lockstep import Extent, duration_s
+from headrace.router.core.overload import limit_s
+from headrace.router.core.settings import SchedulerSettings
 from headrace.router.core.waiting import WaitingList
 
+SIZE_WEIGHT = 0.1
+"""Of one group in `size`."""
 SHARE_WEIGHT = 0.05
 """Of one group in `share`."""
 
@@ -25,11 +35,13 @@ SHARE_WEIGHT = 0.05
 class Outlook:
     """Forecasts by model. Written by the Scheduler and by Assigning."""
 
-    def __init__(self, fleet: Fleet, waiting: WaitingList) -> None:
+    def __init__(self, fleet: Fleet, waiting: WaitingList, settings: SchedulerSettings) -> None:
         self._fleet = fleet
         self._waiting = waiting
+        self._settings = settings
         self._forecasts: dict[str, Forecast] = {}
         self._shares: dict[str, float] = {}
+        self._sizes: dict[str, float] = {}
 
     def ended(self, held: Held, *, by_itself: bool) -> None:
         """A request completed."""
@@ -40,6 +52,8 @@ class Outlook:
         """A group was formed."""
         seen, old = group.expected_s / group.apart_s, self._shares.get(model, 1.0)
         self._shares[model] = old + SHARE_WEIGHT * (seen - old)
+        size, old = len(group.members), self._sizes.get(model, len(group.members))
+        self._sizes[model] = old + SIZE_WEIGHT * (size - old)
 
     def share(self, model: str) -> float:
         return self._shares.get(model, 1.0)
@@ -65,6 +79,17 @@ class Outlook:
             return None
         return costs.prefill(1, held.context - 1) + costs.step(1, held.context)
 
+    def patience_s(self, held: Held, costs: CostModel, now: float) -> float:
+        """For how long it waits for a slot to become free by itself before something less urgent is paused for it; 0
+        where nothing is said about its first token: then nothing less urgent is in its way at all.
+        """
+        until_s = limit_s(held, self._settings.first_token_s)
+        if until_s == inf or held.generated:
+            return 0.0
+        first_s = costs.prefill(1, held.context - 1) + costs.step(1, held.context)
+        at_s = held.arrived_s + self._settings.patience * (until_s - held.arrived_s)
+        return max(0.0, min(at_s, until_s - 2 * first_s) - now)
+
     def wait_s(self, held: Held, now: float) -> tuple[int, float]:
         """How many go before a request that waits or is about to, and Ŵ."""
         model = held.model
@@ -72,12 +97,21 @@ class Outlook:
         slots: list[tuple[float, float]] = []
         for worker in self._fleet.serving(model):
             speed, busy = self._fleet.relative(worker, model), 0
+            patience_s = self.patience_s(held, worker.costs[model], now)
             for batch in worker.batches():
-                if batch.level <= held.level and not batch.left:
-                    slots.append((batch.residual_s(now), speed))
-                    busy += 1
+                if batch.left or (batch.level > held.level and not patience_s):
+                    continue
+                residual_s = batch.residual_s(now)
+                if batch.level > held.level:
+                    if batch.paused:
+                        continue
+                    residual_s = min(residual_s, patience_s)
+                slots.append((residual_s, speed))
+                busy += 1
             slots += [(0.0, speed)] * (worker.slots - busy)
-        return ahead, _filled_s(sorted(slots), self.share(model) * work_s)
+        size = self._sizes.get(model, 1.0)
+        batch_s = self.share(model) * work_s * size / ahead if ahead else 0.0
+        return ahead, _free_s(slots, int(ahead / size), batch_s)
 
     def place(self, held: Held, now: float) -> QueuePosition:
         """What the client of a waiting request is told."""
@@ -92,16 +126,12 @@ class Outlook:
         return forecast
 
 
-def _filled_s(slots: list[tuple[float, float]], work_s: float) -> float:
-    """The least t with Σ speed · max(0, t - residual) ≥ work; `slots` are (residual, speed), the first free first."""
+def _free_s(slots: list[tuple[float, float]], batches: int, batch_s: float) -> float:
+    """When a slot is free after so many batches; `slots` are (residual, speed)."""
     if not slots:
         return 0.0
-    at, speed, left = slots[0][0], 0.0, work_s
-    for residual_s, own in slots:
-        done = speed * (residual_s - at)
-        if done >= left:
-            break
-        left -= done
-        at = residual_s
-        speed += own
-    return at + left / speed if speed else at
+    heapify(slots)
+    for _ in range(batches):
+        residual_s, speed = slots[0]
+        heapreplace(slots, (residual_s + batch_s / speed, speed))
+    return slots[0][0]

@@ -54,7 +54,7 @@ class Scheduler:
         )
         self._fleet = Fleet()
         self._estimate = Estimate()
-        self._outlook = Outlook(self._fleet, self._waiting)
+        self._outlook = Outlook(self._fleet, self._waiting, settings)
         self._assigning = Assigning(self._lives, self._fleet, self._outlook, self._fairness, settings)
         self._known: frozenset[str] = frozenset()
         self._peers: frozenset[str] = frozenset()

@@ -128,7 +128,7 @@ class WaitingList:
         """Those of a line, who goes first first; good until the next change."""
         for level, those in enumerate(self._lines.get(line, ())):
             share = (line[0], level)
-            ahead = {t for t in those.tenants if self._fairness.room(share, t) < 0}
+            ahead = self._fairness.over(share, those.tenants)
             for over in (False, True):
                 queues = [q for tenant, q in those.tenants.items() if (tenant in ahead) is over]
                 for _, held in merge(*(zip(q.keys, q.held, strict=True) for q in queues), key=_key):
@@ -194,13 +194,9 @@ class WaitingList:
                 yield from queue.held
 
     def _first(self, line: Line, level: int, those: _Class) -> Held:
-        best: tuple[bool, Rank, Held] | None = None
-        for tenant, queue in those.tenants.items():
-            over = self._fairness.room((line[0], level), tenant) < 0
-            if best is None or (over, queue.keys[0]) < best[:2]:
-                best = (over, queue.keys[0], queue.held[0])
-        assert best is not None, "no class is kept empty of tenants and asked for its first"
-        return best[2]
+        over = self._fairness.over((line[0], level), those.tenants)
+        queues = [queue for tenant, queue in those.tenants.items() if tenant not in over]
+        return min(queues or those.tenants.values(), key=_first_key).held[0]
 
     def _enter(self, held: Held) -> None:
         line = line_of(held)
@@ -260,6 +256,10 @@ def _nearest(held: list[Held], low: int, high: int, context: int) -> Iterator[He
         else:
             yield held[high]
             high += 1
+
+
+def _first_key(queue: _Sorted[Rank]) -> Rank:
+    return queue.keys[0]
 
 
 def _context(held: Held) -> int:
