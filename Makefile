@@ -13,7 +13,7 @@ JOBS ?= 4
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check stubs bench prove prove-lifecycle prove-scheduler chaos soak clean model
+.PHONY: help setup demo test check stubs bench prove prove-lifecycle prove-scheduler prove-models chaos soak clean model
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ prove-lifecycle: $(STAMP) model ## Measure what happens to requests when process
 
 prove-scheduler: $(STAMP) model ## Measure who runs what, and when: throughput, fairness, preemption
 	$(BIN)/python -m tests.prove.prove --group scheduler $(ARGS)
+
+prove-models: $(STAMP) model ## Measure that models take what is planned for them
+	$(BIN)/python -m tests.prove.prove --group models $(ARGS)
 
 prove-%: $(STAMP) model ## Measure one part of them
 	$(BIN)/python -m tests.prove.prove --part $*

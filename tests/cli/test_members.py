@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.cli.members import since
+from headrace.worker.device import EngineInventory, find_device
 from tests.cli.running import Running, run
 
 pytestmark = pytest.mark.integration
@@ -36,6 +37,18 @@ def test_members_are_listed_for_people_and_for_programs(mesh: Running) -> None:
         assert f" {member['id']} " in table
     assert "0 of 1" in table
     assert "serving" in table
+
+
+def test_a_plan_is_made_for_each_worker_of_the_mesh(mesh: Running) -> None:
+    """With the memory and the cores that it told its router."""
+    worker = members(mesh)["worker"]["id"]
+    done = run("plan", "135M", "--address", mesh.gateway, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {row["machine"] for row in found} == {worker}
+    device = find_device("cpu", EngineInventory())
+    assert {row["memory_bytes"] for row in found} == {device.memory_bytes}
+    assert "yes" in {row["fits"] for row in found}
 
 
 def test_a_drained_worker_ends_its_stream_and_is_started_again(mesh: Running) -> None:

@@ -3,6 +3,7 @@
     python -m tests.prove.prove                      the claims, in under ten minutes
     python -m tests.prove.prove --group lifecycle    what happens to requests when processes die, in under ten more
     python -m tests.prove.prove --group scheduler    who runs what, and when, in under fifteen
+    python -m tests.prove.prove --group models       that models take what is planned for them
     python -m tests.prove.prove --part worker        one part of any
 
 Requirements stand in requirements.toml beside this file. Exit code 1 where one is not met or a part could not run.
@@ -27,7 +28,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from tests.prove import answers, bench, lifecycle, losses, traces
+from tests.prove import answers, bench, lifecycle, losses, plan, traces
 from tests.prove.scheduler.decision import decision
 from tests.prove.scheduler.estimates import estimates
 from tests.prove.scheduler.queues import flood, many_queues
@@ -67,6 +68,9 @@ GROUPS: Mapping[str, Mapping[str, Part]] = {
         "unequal": unequal,
         "estimates": estimates,
         "recorded": recorded,
+    },
+    "models": {
+        "plan": plan.plan,
     },
 }
 """Each part gives its measures by name, and is given a folder that is its own."""

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from headrace.v1 import router_pb2 as _router_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -109,6 +110,7 @@ class Member(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     PAUSED_LANES_FIELD_NUMBER: _builtins.int
+    HARDWARE_FIELD_NUMBER: _builtins.int
     kind: Global___MemberKind.ValueType
     """What it is."""
     id: _builtins.str
@@ -139,6 +141,10 @@ class Member(_message.Message):
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The models that it serves."""
 
+    @_builtins.property
+    def hardware(self) -> _router_pb2.Device:
+        """What a worker runs on; absent for others."""
+
     def __init__(
         self,
         *,
@@ -155,10 +161,11 @@ class Member(_message.Message):
         device: _builtins.str = ...,
         slots: _builtins.int = ...,
         paused_lanes: _builtins.int = ...,
+        hardware: _router_pb2.Device | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "busy_lanes", b"busy_lanes", "device", b"device", "draining", b"draining", "id", b"id", "kind", b"kind", "lanes", b"lanes", "models", b"models", "paused_lanes", b"paused_lanes", "requests", b"requests", "router", b"router", "slots", b"slots", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "busy_lanes", b"busy_lanes", "device", b"device", "draining", b"draining", "hardware", b"hardware", "id", b"id", "kind", b"kind", "lanes", b"lanes", "models", b"models", "paused_lanes", b"paused_lanes", "requests", b"requests", "router", b"router", "slots", b"slots", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

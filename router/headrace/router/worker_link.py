@@ -110,4 +110,5 @@ class WorkerLink:
             paused_lanes=len(self.paused),
             models=tuple(sorted(self.models)),
             device=self.join.device.kind,
+            hardware=self.join.device,
         )

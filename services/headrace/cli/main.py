@@ -14,6 +14,7 @@ from headrace.cli.demo import demo
 from headrace.cli.drain import drain
 from headrace.cli.generate import generate
 from headrace.cli.members import members
+from headrace.cli.plan import plan
 from headrace.cli.processes import gateway, router, worker
 from headrace.cli.requests import cancel, models, result, submit
 from headrace.cli.settings_table import settings
@@ -130,6 +131,13 @@ _add(
 )
 app.add_typer(
     deferred("headrace.cli.model", help="Pull, list and verify models."), name="model", rich_help_panel=_SETUP
+)
+_add(
+    plan,
+    _SETUP,
+    "  headrace plan smollm2\n"
+    "  headrace plan 7B 70B --machine 'h200 141GB' --machine 'cpu 64 cores 256GB 200GB/s' --context 4096\n"
+    "  headrace plan model.gguf --mesh --json | jq '.[] | select(.fits == \"yes\")'",
 )
 _add(settings, _SETUP, "  headrace settings\n  headrace settings router")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from headrace.contract.work import Device
+
 
 class MemberKind(enum.Enum):
     """What a process of the mesh is; the value is the word in a subject, a flag or a table."""
@@ -42,6 +44,8 @@ class Member:
     models: tuple[str, ...] = ()
     device: str = ""
     """A worker's device: "cpu" or "cuda"."""
+    hardware: Device | None = None
+    """That device with its numbers; None for others, and for a worker of a router that knows of no such thing."""
 
     @property
     def title(self) -> str:

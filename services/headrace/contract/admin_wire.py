@@ -13,6 +13,7 @@ from headrace.contract.common_wire import (
     encode_duration,
     encode_timestamp,
 )
+from headrace.contract.device_wire import decode_device, encode_device
 from headrace.contract.errors import InvalidRequest, MalformedMessage
 from headrace.v1 import admin_pb2 as pb
 
@@ -54,6 +55,7 @@ def encode_member(member: Member) -> pb.Member:
         paused_lanes=member.paused_lanes,
         models=member.models,
         device=member.device,
+        hardware=None if member.hardware is None else encode_device(member.hardware),
     )
 
 
@@ -72,6 +74,7 @@ def _decode_member(message: pb.Member, kind: MemberKind) -> Member:
         paused_lanes=message.paused_lanes,
         models=tuple(message.models),
         device=message.device,
+        hardware=decode_device(message.hardware) if message.HasField("hardware") else None,
     )
 
 

@@ -18,10 +18,10 @@ from headrace.contract.common_wire import (
     encode_trace,
 )
 from headrace.contract.costs import CostGrid, ModelCost
+from headrace.contract.device_wire import decode_device, encode_device
 from headrace.contract.work import (
     BatchEnded,
     BatchEntry,
-    Device,
     EntryEnd,
     EntryProgress,
     Peer,
@@ -106,19 +106,11 @@ def decode_router_message(message: pb.RouterMessage) -> RouterMessage:
 
 
 def _encode_join(join: WorkerJoin) -> pb.WorkerJoin:
-    device = join.device
     return pb.WorkerJoin(
         worker_id=join.worker_id,
         name=join.name,
         version=join.version,
-        device=pb.Device(
-            kind=device.kind,
-            index=device.index,
-            name=device.name,
-            cores=device.cores,
-            memory_bytes=device.memory_bytes,
-            compute_types=device.compute_types,
-        ),
+        device=encode_device(join.device),
         labels=dict(join.labels),
         lanes=join.lanes,
         max_batch=join.max_batch,
@@ -130,19 +122,11 @@ def _encode_join(join: WorkerJoin) -> pb.WorkerJoin:
 
 
 def _decode_join(message: pb.WorkerJoin) -> WorkerJoin:
-    device = message.device
     return WorkerJoin(
         worker_id=message.worker_id,
         name=message.name,
         version=message.version,
-        device=Device(
-            kind=device.kind,
-            index=device.index,
-            name=device.name,
-            cores=device.cores,
-            memory_bytes=device.memory_bytes,
-            compute_types=tuple(device.compute_types),
-        ),
+        device=decode_device(message.device),
         labels=dict(message.labels),
         lanes=message.lanes,
         max_batch=message.max_batch,

@@ -6,6 +6,7 @@
         ├── BadManifest(path, reason)              a manifest that cannot be read
         ├── DownloadFailed(what, reason, remedy)   a file did not arrive, or is not the pinned one
         ├── BadGguf(path, reason)                  not a GGUF file, or a truncated one
+        ├── BadModelFile(path, reason)             another file of a model that is not what its name says
         ├── UnsupportedModel(what, reason)         a sound file of a kind that cannot be converted
         ├── BadTemplate(reason)                    a chat template that cannot be used
         └── StoreFailed(path, problem)             the store's folder cannot be read or written
@@ -70,6 +71,17 @@ class BadGguf(ModelError):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path.name}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class BadModelFile(ModelError):
+    """A file of a model, GGUF apart, that is truncated or not what its name says."""
+
+    code = "BAD_MODEL_FILE"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
 

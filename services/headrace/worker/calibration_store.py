@@ -67,6 +67,16 @@ class CalibrationStore:
             return None
         return found
 
+    def of(self, manifest: Manifest) -> tuple[Calibration, ...]:
+        """All that was measured of this version of the model, on whatever machines. An unreadable file is none."""
+        found = []
+        for path in sorted(self.folder.glob(f"{manifest.name}.*.json")):
+            try:
+                found.append(read_calibration(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                log.warning("calibration.ignored", model=manifest.name, path=str(path), problem=str(error))
+        return tuple(one for one in found if (one.model, one.version) == (manifest.name, manifest.version))
+
     def save(self, calibration: Calibration) -> Path:
         """Puts it in the place of any former one. Returns its file. Raises StoreFailed."""
         path = self.path(calibration.model, calibration.version, calibration.fingerprint)
