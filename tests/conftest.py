@@ -11,11 +11,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from headrace.models.pull import pull
 from headrace.models.store import ModelStore, StoredModel, default_root
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import NatsSettings, Settings, load_settings
+
+# How long an example takes says something about the machine, and about who else works on it.
+hypothesis_settings.register_profile("headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("headrace")
 
 SettingsFor = Callable[..., Settings]
 

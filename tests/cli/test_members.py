@@ -55,7 +55,7 @@ def test_a_drained_worker_ends_its_stream_and_is_started_again(mesh: Running) ->
     """In the middle of a stream: no second attempt; drain says what is left, and returns when it is gone."""
     worker = members(mesh)["worker"]["id"]
     pid = mesh.children()["worker"].pid
-    with Running("generate", "--address", mesh.gateway, "--json", "--max-tokens", "80", "hello") as stream:
+    with Running("generate", "--address", mesh.gateway, "--json", "--max-tokens", "400", "hello") as stream:
         stream.wait_for('"first_index": 5,')
         done = run("drain", "--address", mesh.gateway, worker)
         assert stream.wait() == 0
