@@ -50,12 +50,13 @@ async def recorded(folder: Path) -> Mapping[str, float]:
     overrides = {"models": store.root, "worker.lanes": calibration.lanes}
     asked = MeshAsked(address=None, fake=None, workers=1, overrides=overrides, direct=False)
     async with mesh_to_measure(MODEL, asked, Supervisor()) as target:
-        sample = await through_mesh(target, requests(model, MIXED, count=SAMPLE, seed=SEED), folder)
+        asked_at_once = requests(model, MIXED, count=SAMPLE, seed=SEED)
+        sample = await through_mesh(target, asked_at_once, folder)
         wall_s = max(one.ended_s for one in sample) - min(one.sent_s for one in sample)
         rate = LOAD * SAMPLE / wall_s
         load, start_s, records = await _open_loop(target, model, rate, folder)
-    run = run_of(load, records, start_s)
-    await asyncio.to_thread(_write, run)
+    run = rows_of(load, records, start_s)
+    await asyncio.to_thread(_write, {"requests": run})
     print(f"  the run: {RECORDED}", flush=True)
     lanes, max_batch = SPARE * target.lanes, WorkerSettings().max_batch
     return {
@@ -63,7 +64,14 @@ async def recorded(folder: Path) -> Mapping[str, float]:
         "requests": float(len(records)),
         "rate": rate,
         "lanes": float(target.lanes),
-        **compared(run, calibration.cost, slots=target.lanes, lanes=lanes, max_batch=max_batch),
+        **compared(
+            rows_of(asked_at_once, sample, min(one.sent_s for one in sample)),
+            run,
+            calibration.cost,
+            slots=target.lanes,
+            lanes=lanes,
+            max_batch=max_batch,
+        ),
     }
 
 
@@ -109,21 +117,20 @@ def _write(run: Mapping[str, Any]) -> None:
     RECORDED.write_text(json.dumps(run, indent=1) + "\n")
 
 
-def run_of(load: Sequence[ToSend], records: Sequence[Record], start_s: float) -> dict[str, Any]:
+def rows_of(load: Sequence[ToSend], records: Sequence[Record], start_s: float) -> list[dict[str, Any]]:
     """The run in the form that simulations are compared with; all times in seconds from its start."""
-    return {
-        "requests": [
-            {
-                "arrival_s": round(one.sent_s - start_s, 4),
-                "prompt_tokens": load[one.index].prompt_tokens,
-                "output_tokens": one.tokens,
-                "max_tokens": load[one.index].output_tokens,
-                "priority": load[one.index].priority,
-                "tenant": "default",
-                "first_token_s": round(one.first_s - start_s, 4),
-                "end_s": round(one.ended_s - start_s, 4),
-            }
-            for one in records
-            if not one.error
-        ]
-    }
+    rows = [
+        {
+            "arrival_s": round(one.sent_s - start_s, 4),
+            "prompt_tokens": load[one.index].prompt_tokens,
+            "output_tokens": one.tokens,
+            "max_tokens": load[one.index].output_tokens,
+            "priority": load[one.index].priority,
+            "tenant": "default",
+            "first_token_s": round(one.first_s - start_s, 4),
+            "end_s": round(one.ended_s - start_s, 4),
+        }
+        for one in records
+        if not one.error
+    ]
+    return sorted(rows, key=lambda row: row["arrival_s"])

@@ -33,9 +33,9 @@ together with it.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class GroupRules:
-    """What bounds a group; see the module."""
+    """What bounds a group; see the module. Nobody writes it; a frozen one takes several times as long to make."""
 
     cap: int
     max_skew: int
@@ -54,7 +54,7 @@ class GroupRules:
     """What its tenant is charged for a request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Group:
     """A group, and how long it is expected to take on the lane."""
 
@@ -84,7 +84,7 @@ def form_group(head: Held, companions: Iterable[Held], costs: CostModel, rules: 
         together_s = duration_s(costs, grown)
         if (
             expected_s + alone_s < rules.gain * together_s
-            or _prefill_s(costs, grown) > rules.prefill_s
+            or costs.prefill(len(grown), low - 1) > rules.prefill_s
             or not _in_time([*members, held], grown, costs, rules)
         ):
             misses += 1
@@ -97,10 +97,6 @@ def form_group(head: Held, companions: Iterable[Held], costs: CostModel, rules: 
         if len(members) >= rules.cap:
             break
     return Group(members=tuple(members), extents=tuple(extents), expected_s=expected_s, apart_s=apart_s)
-
-
-def _prefill_s(costs: CostModel, extents: list[Extent]) -> float:
-    return costs.prefill(len(extents), min(context for context, _ in extents) - 1)
 
 
 def _in_time(members: list[Held], extents: list[Extent], costs: CostModel, rules: GroupRules) -> bool:

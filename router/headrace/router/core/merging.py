@@ -19,6 +19,8 @@ from headrace.router.core.waiting import Line, WaitingList
 
 LOOK_AGAIN = 0.25
 """Of what a batch still runs: after that long it is looked at again, if nothing was to be gained."""
+NEAREST = 4
+"""Of those that wait, how many may turn out not to join a batch before it is left alone."""
 NOTHING_S = 1e-9
 SOONEST_S = 0.002
 """Looking again earlier finds the same: a step takes longer."""
@@ -152,7 +154,7 @@ class Merging:
             return max(longest, held.context) - min(shortest, held.context) <= skew
 
         near = self._waiting.near(head, (shortest + longest) // 2)
-        for first in chain((head,), islice(near, self._settings.group_misses)):
+        for first in chain((head,), islice(near, NEAREST)):
             if fits(first) and (
                 first is head or (rules.room(first.tenant) >= 0 and not rules.hopeless(first))
             ):

@@ -42,7 +42,7 @@ class SchedulerSettings:
     """How long the prefill of a group may take, where that of its first alone does not take longer."""
     group_gain: float = 1.02
     """By how much a further member has to pay for itself."""
-    group_misses: int = 4
+    group_misses: int = 2
     """Candidates in a row that do not pay before a group is taken to be complete."""
     merge_gain: float = 1.3
     """By how much merging a running batch with those that wait has to pay for itself; inf = never. See `regrouping`."""
