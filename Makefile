@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.headrace-ready
 STUBS := protos/headrace/v1
-CODE := protos router services tests
+CODE := protos router services tests deploy
 # Tests at once: they mostly wait, for leases and for processes, so more than there are cores. 0 is one after another.
 JOBS ?= 4
 

@@ -1,4 +1,4 @@
-"""An OTLP trace collector in memory: real gRPC in, plain records out.
+"""An OTLP collector in memory, of traces and metrics: real gRPC in, plain records out.
 
     async with OtlpReceiver() as receiver:
         …start what exports, with receiver.environment() in its environment…
@@ -20,6 +20,8 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
+
+from tests.otlp_metrics import MetricsSink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +61,17 @@ class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         self._spans: list[ReceivedSpan] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._arrived = asyncio.Event()
-        self.payload = b""
-        """Every byte that was exported: to prove that something is not in it."""
+        self.metrics = MetricsSink(self._take)
+        self._payloads: list[bytes] = []
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def payload(self) -> bytes:
+        """Every byte that was exported: to prove that something is not in it."""
+        return b"".join(self._payloads)
 
     @property
     def spans(self) -> list[ReceivedSpan]:
@@ -75,6 +82,7 @@ class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         return {
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "50",  # ms; 5 s by default
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",  # ms; a minute by default
             "OTEL_EXPORTER_OTLP_TIMEOUT": "5",
             "NO_PROXY": "127.0.0.1,localhost",
         }
@@ -105,18 +113,32 @@ class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
     def Export(
         self, request: trace_service_pb2.ExportTraceServiceRequest, context: grpc.ServicerContext
     ) -> trace_service_pb2.ExportTraceServiceResponse:
-        self.payload += request.SerializeToString()
         for group in request.resource_spans:
             resource = _values(group.resource.attributes)
             for scope in group.scope_spans:
                 self._spans.extend(_received(span, resource) for span in scope.spans)
+        self._take(request.SerializeToString())
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+    def _take(self, payload: bytes) -> None:
+        self._payloads.append(payload)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._arrived.set)
-        return trace_service_pb2.ExportTraceServiceResponse()
+
+    async def until(self, met: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+        """Returns as soon as `met` holds, which is asked after each export. Fails if it never does."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not met():
+                    await self._arrived.wait()
+                    self._arrived.clear()
+        except TimeoutError:
+            raise AssertionError(f"{what} did not come within {timeout} s") from None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
+        self.metrics.register(self._server)
         self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
         self._server.start()
         return self

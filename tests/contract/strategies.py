@@ -198,6 +198,7 @@ JOINS = st.builds(
     started_s=SECONDS,
     drain_grace_s=SECONDS,
     slots=UINT32,
+    metrics=TEXTS,
 )
 ENDS = st.builds(
     EntryEnd,
@@ -314,6 +315,7 @@ MEMBERS = st.builds(
     paused_lanes=UINT32,
     models=tuples(TEXTS),
     device=TEXTS,
+    metrics=TEXTS,
 )
 DRAINS = st.tuples(st.none() | st.sampled_from(MemberKind), TEXTS)
 DRAINS_BEGUN = st.builds(DrainBegun, member=MEMBERS, grace_s=SECONDS)

@@ -187,7 +187,7 @@ async def test_a_gateway_is_a_member_until_it_goes(
                 continue  # all that was there already has come
             if entry.operation == "DEL":
                 break
-            known = {"id": "gw-1", "address": gateway.address, "started": itself.started_s}
+            known = {"id": "gw-1", "address": gateway.address, "started": itself.started_s, "metrics": ""}
             assert {**json.loads(entry.value), "draining": False} == {**known, "draining": False}
             gateway.stop()
         await gateway.task

@@ -4,6 +4,7 @@
     python -m tests.prove.prove --group lifecycle    what happens to requests when processes die, in under ten more
     python -m tests.prove.prove --group scheduler    who runs what, and when, in under fifteen
     python -m tests.prove.prove --group models       that models take what is planned for them
+    python -m tests.prove.prove --group observability  what telling of it costs
     python -m tests.prove.prove --part worker        one part of any
 
 Requirements stand in requirements.toml beside this file. Exit code 1 where one is not met or a part could not run.
@@ -29,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.prove import answers, bench, lifecycle, losses, plan, traces
+from tests.prove.observability.metrics_cost import metrics_cost
 from tests.prove.scheduler.decision import decision
 from tests.prove.scheduler.estimates import estimates
 from tests.prove.scheduler.queues import flood, many_queues
@@ -71,6 +73,9 @@ GROUPS: Mapping[str, Mapping[str, Part]] = {
     },
     "models": {
         "plan": plan.plan,
+    },
+    "observability": {
+        "metrics-cost": metrics_cost,
     },
 }
 """Each part gives its measures by name, and is given a folder that is its own."""

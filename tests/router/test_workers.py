@@ -134,6 +134,7 @@ async def test_operators_see_what_a_worker_runs(workers: Workers) -> None:
         slots=2,
         models=("m",),
         device="cpu",
+        hardware=JOIN.device,
     )
     async with joined(workers) as worker:
         await worker.hears()

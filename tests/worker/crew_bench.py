@@ -11,11 +11,13 @@ from headrace.contract.values import FinishReason
 from headrace.contract.work import Device, WorkerJoin
 from headrace.models.fake import FakeTiming
 from headrace.models.store import ModelStore
+from headrace.runtime.metrics import Metrics
 from headrace.worker.crew import Crew
 from headrace.worker.engine import Engine
 from headrace.worker.fake_engine import FakeEngine
 from headrace.worker.gate import Gate
 from headrace.worker.lane import Lane
+from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import Outbox
 from tests.worker.fake_router import Stream
 from tests.worker.gated_engine import VOCAB_SIZE, GatedEngine, serving
@@ -75,7 +77,16 @@ async def open_bench(
     async with AsyncExitStack() as stack:
         lanes = [await stack.enter_async_context(Lane(index)) for index in range(2)]
         gate = Gate(slots, paused_step_s=paused_step_s)
-        crew = Crew(lanes, {"fake": serving(engine, store)}, outbox, gate, max_batch=4, name="w", tracer=None)
+        crew = Crew(
+            lanes,
+            {"fake": serving(engine, store)},
+            outbox,
+            gate,
+            max_batch=4,
+            name="w",
+            tracer=None,
+            metrics=WorkerMetrics(Metrics()),
+        )
         try:
             yield Bench(crew, gate, lanes, stream)
         finally:

@@ -111,6 +111,7 @@ class Member(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     PAUSED_LANES_FIELD_NUMBER: _builtins.int
     HARDWARE_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     kind: Global___MemberKind.ValueType
     """What it is."""
     id: _builtins.str
@@ -133,6 +134,8 @@ class Member(_message.Message):
     """How many of its lanes run at once; for a router those of all its workers. The others hold batches that are paused."""
     paused_lanes: _builtins.int
     """Those of busy_lanes whose batch is paused."""
+    metrics: _builtins.str
+    """host:port at which Prometheus finds its metrics, under /metrics; empty where nowhere."""
     @_builtins.property
     def started(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -162,10 +165,11 @@ class Member(_message.Message):
         slots: _builtins.int = ...,
         paused_lanes: _builtins.int = ...,
         hardware: _router_pb2.Device | None = ...,
+        metrics: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "busy_lanes", b"busy_lanes", "device", b"device", "draining", b"draining", "hardware", b"hardware", "id", b"id", "kind", b"kind", "lanes", b"lanes", "models", b"models", "paused_lanes", b"paused_lanes", "requests", b"requests", "router", b"router", "slots", b"slots", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "busy_lanes", b"busy_lanes", "device", b"device", "draining", b"draining", "hardware", b"hardware", "id", b"id", "kind", b"kind", "lanes", b"lanes", "metrics", b"metrics", "models", b"models", "paused_lanes", b"paused_lanes", "requests", b"requests", "router", b"router", "slots", b"slots", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -99,6 +99,7 @@ class WorkerJoin(_message.Message):
     STARTED_FIELD_NUMBER: _builtins.int
     DRAIN_GRACE_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Unique among living workers; a new one at each start."""
     name: _builtins.str
@@ -111,6 +112,8 @@ class WorkerJoin(_message.Message):
     """The most entries of one batch, at least 1."""
     slots: _builtins.int
     """How many of its lanes run at once, 1 … lanes; 0 = all. The others hold batches that are paused."""
+    metrics: _builtins.str
+    """host:port at which Prometheus finds its metrics, under /metrics; empty where nowhere."""
     @_builtins.property
     def device(self) -> Global___Device:
         """The device that it runs on."""
@@ -145,10 +148,11 @@ class WorkerJoin(_message.Message):
         started: _timestamp_pb2.Timestamp | None = ...,
         drain_grace: _duration_pb2.Duration | None = ...,
         slots: _builtins.int = ...,
+        metrics: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "drain_grace", b"drain_grace", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "drain_grace", b"drain_grace", "labels", b"labels", "lanes", b"lanes", "max_batch", b"max_batch", "models", b"models", "name", b"name", "slots", b"slots", "started", b"started", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "drain_grace", b"drain_grace", "labels", b"labels", "lanes", b"lanes", "max_batch", b"max_batch", "metrics", b"metrics", "models", b"models", "name", b"name", "slots", b"slots", "started", b"started", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

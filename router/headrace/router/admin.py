@@ -18,14 +18,16 @@ class Admin:
         router_id: str,
         address: str,
         *,
+        metrics: str,
         workers: Workers,
         held: Callable[[], int],
         shutdown: Shutdown,
         grace_s: float,
     ) -> None:
-        """`held` counts the requests that this router holds."""
+        """`held` counts the requests that this router holds; `metrics` is where Prometheus finds it."""
         self._router_id = router_id
         self._address = address
+        self._metrics = metrics
         self._started_s = time.time()
         self._workers = workers
         self._held = held
@@ -59,5 +61,6 @@ class Admin:
             busy_lanes=sum(worker.busy_lanes for worker in workers),
             slots=sum(worker.slots for worker in workers),
             paused_lanes=sum(worker.paused_lanes for worker in workers),
+            metrics=self._metrics,
             models=tuple(sorted({model for worker in workers for model in worker.models})),
         )

@@ -29,6 +29,7 @@ from headrace.router.intake import Intake
 from headrace.router.leases import Leases
 from headrace.router.ledger import Ledger
 from headrace.router.members import Membership
+from headrace.router.metrics import RouterMetrics, watch_router
 from headrace.router.models import RouterModels
 from headrace.router.outcomes import Outcomes
 from headrace.router.ownership import Ownership
@@ -42,12 +43,15 @@ from headrace.router.spans import RouterSpans
 from headrace.router.strays import Strays
 from headrace.router.workers import Workers
 from headrace.runtime.grpc_server import GrpcServer
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.metrics_start import exported_metrics
 from headrace.runtime.nats_admin import AdminAnswers
 from headrace.runtime.nats_connection import connect
 from headrace.runtime.nats_state import BROKER_HEALTH, Link, NatsHealth
 from headrace.runtime.nats_upkeep import LayoutKeeper
 from headrace.runtime.oversize import Oversize
 from headrace.runtime.payloads import Payloads
+from headrace.runtime.process_figures import watch_nats
 from headrace.runtime.settings import Settings
 from headrace.runtime.settings_schedule import by_priority
 from headrace.runtime.shutdown import Shutdown
@@ -66,7 +70,10 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
     """Runs a router until `shutdown` is requested, then drains it. Raises a HeadraceError where it cannot start."""
     router_id = settings.router.id or f"r-{uuid.uuid4().hex[:8]}"
     health = NatsHealth()
-    async with start_telemetry("router", router_id) as telemetry:
+    async with (
+        start_telemetry("router", router_id) as telemetry,
+        exported_metrics("router", router_id, settings.metrics) as metrics,
+    ):
         connecting = connect(settings.nats, f"headrace-router {router_id}", health.record)
         connection = await shutdown.unless_requested(connecting.__aenter__())
         if connection is None:
@@ -79,7 +86,9 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
                 _recording(settings) as recorder,
                 ThreadPoolExecutor(settings.router.tokenise_threads, "tokenise") as threads,
             ):
-                router = Router(settings, router_id, connection, telemetry, threads, health, keeper, recorder)
+                router = Router(
+                    settings, router_id, connection, telemetry, metrics, threads, health, keeper, recorder
+                )
                 await router.run(shutdown)
         finally:
             await connecting.__aexit__(None, None, None)
@@ -105,6 +114,7 @@ class Router:
         router_id: str,
         connection: Client,
         telemetry: Telemetry,
+        metrics: Metrics,
         threads: ThreadPoolExecutor,
         health: NatsHealth,
         keeper: LayoutKeeper,
@@ -119,12 +129,14 @@ class Router:
         own = settings.router
         clock = Clock()
         spans = RouterSpans(telemetry.tracer, router_id)
+        recorded = RouterMetrics(metrics)
         self._ledger = Ledger()
         self._conductor = Conductor(
             Scheduler(_policy(settings)),
             clock=clock,
             ledger=self._ledger,
             spans=spans,
+            metrics=recorded,
             recorder=recorder,
         )
         tell = self._conductor.tell
@@ -140,6 +152,7 @@ class Router:
             ttl_s=settings.nats.member_ttl_s,
             health=health,
             missed=keeper.missed,
+            metrics=metrics.address,
         )
         self._peers = Peers(connection, router_id, ttl_s=settings.nats.member_ttl_s, act=self._peers_changed)
         self._ownership = Ownership(
@@ -168,6 +181,7 @@ class Router:
             delivery=self._delivery,
             references=references,
             spans=spans,
+            metrics=recorded,
             health=health,
             missed=keeper.missed,
             max_wait_s=own.result_retry_max_wait_s,
@@ -182,6 +196,7 @@ class Router:
             references=references,
             ownership=self._ownership,
             spans=spans,
+            metrics=recorded,
             clock=clock,
             threads=threads,
             recall_wait_s=own.recall_wait_s,
@@ -229,9 +244,22 @@ class Router:
             ),
             services=(SERVICE,),
             tracer=telemetry.tracer,
+            metrics=metrics,
             grace_s=1.0,  # everything was drained before
             max_message_bytes=own.max_message_bytes,
             keepalive=settings.grpc.keepalive,
+        )
+
+        self._metrics_address = metrics.address
+        watch_nats(metrics, health, connection)
+        watch_router(
+            metrics,
+            ledger=self._ledger,
+            waits=self._conductor.waits,
+            served=self._conductor.served,
+            backlogs=self._queues.backlogs,
+            workers=self._workers.members,
+            gateways=self._gateways,
         )
 
     async def run(self, shutdown: Shutdown) -> None:
@@ -265,6 +293,7 @@ class Router:
         admin = Admin(
             self._router_id,
             address,
+            metrics=self._metrics_address,
             workers=self._workers,
             held=lambda: len(self._ledger),
             shutdown=shutdown,

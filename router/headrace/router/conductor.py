@@ -31,6 +31,7 @@ from headrace.router.gateway_link import GatewayLink
 from headrace.router.gateways import Gateways
 from headrace.router.leases import Leases
 from headrace.router.ledger import Hold, Ledger, Record
+from headrace.router.metrics import RouterMetrics
 from headrace.router.outcomes import Outcomes
 from headrace.router.ownership import Ownership
 from headrace.router.queues import Queues
@@ -51,6 +52,7 @@ class Conductor:
         clock: Clock,
         ledger: Ledger,
         spans: RouterSpans,
+        metrics: RouterMetrics,
         recorder: Recorder | None = None,
     ) -> None:
         self._scheduler = scheduler
@@ -58,6 +60,7 @@ class Conductor:
         self._ledger = ledger
         self._tasks: set[asyncio.Task[None]] = set()
         self._spans = spans
+        self._metrics = metrics
         self._recorder = recorder
         self._timer: asyncio.TimerHandle | None = None
         self._on_fleet: Callable[[], None] = lambda: None
@@ -96,16 +99,24 @@ class Conductor:
         place = self.place_now(record)
         if self._scheduler.waits(record.id):
             record.place = place
+            if record.estimate is None and place.estimated_wait_s is not None:
+                record.estimate = (time.time(), place.estimated_wait_s)
         return place
 
     def place_now(self, record: Record) -> QueuePosition:
         """The same, not told to anybody yet."""
         return self._scheduler.place(record.id, self._clock.now())
 
+    def waits(self, request_id: str) -> bool:
+        """Whether a request is held here, and on no lane."""
+        return self._scheduler.waits(request_id)
+
     def tell(self, event: Event) -> None:
         """Something happened: does, in order, what follows from it."""
         now = self._clock.now()
+        began_s = time.perf_counter()
         commands = self._scheduler.handle(event, now)
+        self._metrics.decided(event, began_s)
         if self._recorder is not None:
             self._recorder.note(event, now, commands)
         for command in commands:
@@ -131,6 +142,7 @@ class Conductor:
             case cmd.Start():
                 self._start(command)
             case cmd.Pause(worker=worker, batch=batch):
+                self._metrics.paused()
                 self._workers.pause(worker, batch)
             case cmd.Resume(worker=worker, batch=batch):
                 self._workers.resume(worker, batch)
@@ -142,6 +154,7 @@ class Conductor:
                 record = self._ledger[request_id]
                 record.waiting_since_s = time.time()
                 self._spans.requeued(record, reason)
+                self._metrics.retried(record)
                 log.warning(
                     "request.requeued", request_id=request_id, reason=reason, tokens=len(record.tokens)
                 )
@@ -149,6 +162,7 @@ class Conductor:
                 record = self._ledger[request_id]
                 record.waiting_since_s = time.time()
                 self._spans.regrouped(record)
+                self._metrics.regrouped(record)
             case cmd.Release(request_id=request_id, losses=losses):
                 record = self._ledger[request_id]
                 record.losses = losses
@@ -172,6 +186,7 @@ class Conductor:
             record.resumptions += bool(record.tokens)
             if record.assigned_s is None:
                 record.assigned_s = now_s
+                self._metrics.assigned(record, now_s)
             self._spans.scheduled(
                 record,
                 batch=command.batch,
@@ -191,16 +206,15 @@ class Conductor:
                     trace=record.trace,
                 )
             )
-        self._workers.start(
-            command.worker,
-            StartBatch(
-                batch=command.batch,
-                lane=command.lane,
-                model=command.model,
-                sampling=command.sampling,
-                entries=tuple(entries),
-            ),
+        batch = StartBatch(
+            batch=command.batch,
+            lane=command.lane,
+            model=command.model,
+            sampling=command.sampling,
+            entries=tuple(entries),
         )
+        self._metrics.started(batch)
+        self._workers.start(command.worker, batch)
 
     def _settle(self, command: cmd.Settle) -> None:
         record = self._ledger[command.request_id]

@@ -33,6 +33,11 @@ class Gateways:
     def __len__(self) -> int:
         return len(self._links)
 
+    @property
+    def pending(self) -> int:
+        """Requests of which something waits to be sent, counted for each gateway."""
+        return sum(len(link.outbox) for link in self._links.values())
+
     def on_told(
         self,
         held: Callable[[GatewayLink, tuple[str, ...]], None],

@@ -22,6 +22,7 @@ from headrace.router.core.events import RequestArrived, RequestRefused, RequestT
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
 from headrace.router.ledger import Hold, Ledger, Record
+from headrace.router.metrics import RouterMetrics
 from headrace.router.models import RouterModels
 from headrace.router.outcomes import Outcomes, refusal
 from headrace.router.ownership import Ownership
@@ -49,6 +50,7 @@ class Intake:
         ownership: Ownership,
         references: References,
         spans: RouterSpans,
+        metrics: RouterMetrics,
         clock: Clock,
         threads: Executor,
         recall_wait_s: float,
@@ -67,6 +69,7 @@ class Intake:
         self._ownership = ownership
         self._references = references
         self._spans = spans
+        self._metrics = metrics
         self._clock = clock
         self._threads = threads
         self._recall_wait_s = recall_wait_s
@@ -228,6 +231,7 @@ class Intake:
                 deadline_s=None if request.deadline_s is None else self._clock.of_unix(request.deadline_s),
             )
         )
+        self._metrics.held(record)
         # It has its place by now, and no token yet: those come with the next words of a worker.
         self._gateways.greet(record, self._place(record))
         self._gateways.bring_in_step(record)

@@ -69,6 +69,8 @@ class Record:
     """Gateways that get its tokens: the one that it names, and those that told of a client of theirs."""
     place: QueuePosition | None = None
     """What its followers were told of its place in the queue; None where it does not wait."""
+    estimate: tuple[float, float] | None = None
+    """What its followers were told first of its wait: at which Unix time, and how many seconds from then."""
     prompt: tuple[int, ...] = ()
     max_tokens: int = 0
     tokens: list[int] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """This router among the members: its entry in the KV bucket whose entries die with their owners.
 
-{"id": …, "address": "host:port to dial", "started": Unix time, "models": [those it has lanes for], "draining": …}
+{"id": …, "address": "host:port to dial", "started": Unix time, "models": [those it has lanes for], "draining": …,
+ "metrics": "host:port for Prometheus"}
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Membership:
         ttl_s: float,
         health: NatsHealth,
         missed: Callable[[], None],
+        metrics: str = "",
     ) -> None:
         """`served` gives the models that it has lanes for; `missed` is called where the bucket is not there."""
         self._router_id = router_id
@@ -46,6 +48,7 @@ class Membership:
         self._every_s = ttl_s / PARTS
         self._health = health
         self._missed = missed
+        self._metrics = metrics
         self._started_s = time.time()
         self._draining = False
         self._changed = asyncio.Event()
@@ -92,6 +95,7 @@ class Membership:
             "started": self._started_s,
             "models": sorted(self._reported),
             "draining": self._draining,
+            "metrics": self._metrics,
         }
         return json.dumps(entry).encode()
 

@@ -41,6 +41,7 @@ from headrace.contract.subjects import (
 from headrace.contract.values import Failure, Outcome, OutcomeKind, PayloadReference, TraceContext
 from headrace.router.delivery import Delivery
 from headrace.router.ledger import Ledger, Record
+from headrace.router.metrics import RouterMetrics
 from headrace.router.pulls import EXPIRES_S
 from headrace.router.references import References
 from headrace.router.spans import RouterSpans
@@ -96,6 +97,7 @@ class Outcomes:
         delivery: Delivery,
         references: References,
         spans: RouterSpans,
+        metrics: RouterMetrics,
         health: NatsHealth,
         missed: Callable[[], None],
         max_wait_s: float,
@@ -107,20 +109,24 @@ class Outcomes:
         self._delivery = delivery
         self._references = references
         self._spans = spans
+        self._metrics = metrics
         self._buried: dict[int, Msg] = {}
         """By place in the stream: messages whose dead letter is being stored, as they were delivered last."""
         self._storing = Storing(self._js, health=health, missed=missed, max_wait_s=max_wait_s)
 
     async def settle(self, record: Record, outcome: Outcome, *, dead: bool = False) -> None:
         """Makes `outcome` the request's outcome, unless it has one already."""
+        began_s = time.time()
         if dead and outcome.failure is not None:
             letter = _letter(record.message, outcome.failure, record.attempts, record.trace, record.id)
             await self._store_dead(letter, record.message.metadata.sequence.stream)
         durable = await self._store(record, outcome)
         if durable.answers(record):
             await self.answer(record, durable.outcome)
+            self._metrics.ended(record, durable.outcome)
         else:
             await self.refuse_duplicate(record)
+        self._metrics.settled(record, began_s)
 
     async def answer(self, record: Record, outcome: Outcome) -> None:
         """Tells the consumer of an outcome that is durable, and lets the request go."""
@@ -174,6 +180,7 @@ class Outcomes:
         self._delivery.forget(record)
         self._delivery.refused(record, refused)
         self._spans.end(record, refused)
+        self._metrics.ended(record, refused)
         self._ledger.remove(record.id, refused)
         log.info("request.id_used_before", request_id=record.id, queue=record.message.subject)
 
@@ -275,6 +282,7 @@ class Outcomes:
             # Its reason is worth more than its body.
             body = encode_dead_letter(replace(letter, headers={}, body=b""))
         await self._storing.store(dead_subject_of(letter.subject), body, headers)
+        self._metrics.buried(letter.failure.code)
 
 
 def _letter(

@@ -7,7 +7,7 @@ a look at the stream every few seconds, and after each interruption, finds what 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import structlog
@@ -77,6 +77,10 @@ class Queues:
     def backlog(self, subject: str) -> int:
         """Messages of a queue that wait in the broker, as last heard."""
         return self._backlogs.get(subject, 0)
+
+    def backlogs(self) -> Mapping[str, int]:
+        """The same of every queue, by subject."""
+        return self._backlogs
 
     def subjects(self) -> list[str]:
         return list(self._backlogs)

@@ -111,4 +111,5 @@ class WorkerLink:
             models=tuple(sorted(self.models)),
             device=self.join.device.kind,
             hardware=self.join.device,
+            metrics=self.join.metrics,
         )

@@ -26,6 +26,7 @@ MAX_MODELS = 1024
 DEVICES = ("cpu", "cuda")
 NO_END = Failure(code="MALFORMED_MESSAGE", message="its worker ended it without a reason")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_ADDRESS = re.compile(r"[A-Za-z0-9._:\[\]%-]{1,255}:[0-9]{1,5}")
 
 
 class Workers:
@@ -226,12 +227,13 @@ def _check_join(join: WorkerJoin) -> None:
     serves = len(join.models) <= MAX_MODELS and all(
         is_name(model.name) and _ID.fullmatch(model.version) for model in join.models
     )
-    if not (well_named and in_range and serves):
+    found_at = not join.metrics or _ADDRESS.fullmatch(join.metrics)
+    if not (well_named and in_range and serves and found_at):
         raise MalformedMessage(
             "WorkerMessage.join",
             f"needs worker_id and name of letters, digits, '_' and '-', a device of {', '.join(DEVICES)},"
             f" 1 … {MAX_LANES} lanes, no more slots than lanes, a max_batch of 1 … {MAX_BATCH}, and at most"
-            f" {MAX_MODELS} models with versions",
+            f" {MAX_MODELS} models with versions, and metrics at host:port or nowhere",
         )
     for model in join.models:
         try:

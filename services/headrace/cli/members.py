@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,19 @@ _PIPE_WIDTH = 200
 """Where no terminal says how wide it is: enough for a member a line."""
 
 
-def members(address: AddressOption = None, as_json: JsonOption = False) -> None:
+ScrapeOption = Annotated[
+    bool,
+    typer.Option(
+        "--prometheus",
+        help="Print where Prometheus finds their metrics, as its file_sd_configs reads it.",
+        show_default=False,
+    ),
+]
+
+
+def members(
+    address: AddressOption = None, as_json: JsonOption = False, prometheus: ScrapeOption = False
+) -> None:
     """List the routers, gateways and workers of the mesh, as they answer now.
 
     Asked from the gateway's own machine, or with its HEADRACE_GATEWAY_ADMIN_TOKEN.
@@ -28,7 +40,9 @@ def members(address: AddressOption = None, as_json: JsonOption = False) -> None:
     from headrace.cli.gateway_call import call_admin
 
     found = call_admin(address, lambda admin: admin.members())
-    if as_json:
+    if prometheus:
+        typer.echo(json.dumps(scrape_targets(found), indent=2))
+    elif as_json:
         typer.echo(json.dumps([member_fields(member) for member in found], indent=2))
     else:
         _print_table(found)
@@ -53,7 +67,20 @@ def member_fields(member: Member) -> dict[str, Any]:
         "paused_lanes": member.paused_lanes,
         "models": list(member.models),
         "device": member.device,
+        "metrics": member.metrics,
     }
+
+
+def scrape_targets(found: Sequence[Member]) -> list[dict[str, Any]]:
+    """The members that have an endpoint, for Prometheus: a target each, with what the member is as labels."""
+    return [
+        {
+            "targets": [member.metrics],
+            "labels": {"headrace_kind": member.kind.value, "headrace_member": member.id},
+        }
+        for member in found
+        if member.metrics
+    ]
 
 
 def _print_table(found: Sequence[Member]) -> None:

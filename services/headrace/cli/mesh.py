@@ -99,10 +99,18 @@ class Mesh:
         return ChildSpec(
             name=name,
             argv=tuple(tied_to_parent([sys.executable, "-m", "headrace.cli", command])),
-            environ={**self.environ, **environ},
+            environ={**self.environ, **self._metrics_environ(name), **environ},
             stop_grace_s=drain_s + _OVER_GRACE_S,
             hears=lambda line: hears(name, line),
         )
+
+    def _metrics_environ(self, name: str) -> Mapping[str, str]:
+        """A port of its own for each process: counted on from the one that is set, in the order of the names."""
+        first = self.settings.metrics.port
+        if not first:
+            return {}
+        place = [other for other in self.names if other != "nats"].index(name)
+        return {env_name("metrics.port"): str(first + place)}
 
     def _worker_environ(self, name: str) -> Mapping[str, str]:
         own = self.settings.worker

@@ -46,6 +46,8 @@ class Member:
     """A worker's device: "cpu" or "cuda"."""
     hardware: Device | None = None
     """That device with its numbers; None for others, and for a worker of a router that knows of no such thing."""
+    metrics: str = ""
+    """host:port at which Prometheus finds its metrics; empty where nowhere."""
 
     @property
     def title(self) -> str:

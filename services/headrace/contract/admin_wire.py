@@ -56,6 +56,7 @@ def encode_member(member: Member) -> pb.Member:
         models=member.models,
         device=member.device,
         hardware=None if member.hardware is None else encode_device(member.hardware),
+        metrics=member.metrics,
     )
 
 
@@ -75,6 +76,7 @@ def _decode_member(message: pb.Member, kind: MemberKind) -> Member:
         models=tuple(message.models),
         device=message.device,
         hardware=decode_device(message.hardware) if message.HasField("hardware") else None,
+        metrics=message.metrics,
     )
 
 

@@ -52,6 +52,8 @@ class WorkerJoin:
     """How long its running batches may go on once it drains."""
     slots: int = 0
     """Lanes that run at once; 0 = all. The others hold batches that are paused."""
+    metrics: str = ""
+    """host:port at which Prometheus finds its metrics; empty where nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

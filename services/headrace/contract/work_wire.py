@@ -118,6 +118,7 @@ def _encode_join(join: WorkerJoin) -> pb.WorkerJoin:
         started=encode_timestamp(join.started_s),
         drain_grace=encode_duration(join.drain_grace_s),
         slots=join.slots,
+        metrics=join.metrics,
     )
 
 
@@ -134,6 +135,7 @@ def _decode_join(message: pb.WorkerJoin) -> WorkerJoin:
         started_s=decode_timestamp(message.started),
         drain_grace_s=decode_duration(message.drain_grace),
         slots=message.slots,
+        metrics=message.metrics,
     )
 
 

@@ -45,12 +45,14 @@ class Own:
         gateway_id: str,
         *,
         address: Callable[[], str],
+        metrics: str,
         streams: Streams,
         shutdown: Shutdown,
         grace_s: float,
     ) -> None:
         self._gateway_id = gateway_id
         self._address = address
+        self._metrics = metrics
         self._started_s = time.time()
         self._streams = streams
         self._shutdown = shutdown
@@ -65,6 +67,7 @@ class Own:
             started_s=self._started_s,
             draining=self._shutdown.draining,
             requests=len(self._streams.waiting()),
+            metrics=self._metrics,
         )
 
     def members(self) -> tuple[Member]:

@@ -27,6 +27,7 @@ from headrace.gateway.hearing import Hearing
 from headrace.gateway.link import Redial
 from headrace.gateway.members import Members
 from headrace.gateway.membership import Membership
+from headrace.gateway.metrics import GatewayMetrics, watch_gateway
 from headrace.gateway.originals import Originals
 from headrace.gateway.publish import Publisher
 from headrace.gateway.readiness import Readiness
@@ -39,11 +40,14 @@ from headrace.gateway.streams import Streams
 from headrace.gateway.submit import Submission
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.grpc_server import GrpcServer
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.metrics_start import exported_metrics
 from headrace.runtime.nats_admin import AdminAnswers
 from headrace.runtime.nats_connection import connect
 from headrace.runtime.nats_upkeep import LayoutKeeper
 from headrace.runtime.oversize import Oversize
 from headrace.runtime.payloads import Payloads
+from headrace.runtime.process_figures import watch_nats
 from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import start_telemetry
@@ -71,7 +75,10 @@ async def run(
     """
     gateway_id = settings.gateway.id or f"gw-{secrets.token_hex(4)}"
     readiness = Readiness()
-    async with start_telemetry("gateway", gateway_id) as telemetry:
+    async with (
+        start_telemetry("gateway", gateway_id) as telemetry,
+        exported_metrics("gateway", gateway_id, settings.metrics) as metrics,
+    ):
         connecting = connect(settings.nats, f"headrace-gateway {gateway_id}", readiness.nats.record)
         nc = await shutdown.unless_requested(connecting.__aenter__())
         if nc is None:
@@ -80,7 +87,9 @@ async def run(
             keeper = LayoutKeeper(nc, settings, readiness.nats)
             if await shutdown.unless_requested(keeper.first()) is None:
                 return
-            parts = _assemble(settings, gateway_id, readiness, nc, keeper, telemetry.tracer, shutdown)
+            parts = _assemble(
+                settings, gateway_id, readiness, nc, keeper, telemetry.tracer, metrics, shutdown
+            )
             await parts.answers.listen()
             await _serve(settings, shutdown, parts, on_ready)
         finally:
@@ -111,10 +120,12 @@ def _assemble(
     nc: Client,
     keeper: LayoutKeeper,
     tracer: Tracer,
+    metrics: Metrics,
     shutdown: Shutdown,
 ) -> Parts:
     own = settings.gateway
     js = nc.jetstream(timeout=own.publish_timeout_s)
+    recorded = GatewayMetrics(metrics)
     # What happens when clients leave needs parts that need the streams.
     streams = Streams(own.max_concurrent_streams, lambda audience, over: departures.departed(audience, over))
     payloads = Payloads(nc, max_bytes=settings.limits.max_payload_bytes, answer_s=own.publish_timeout_s)
@@ -136,7 +147,10 @@ def _assemble(
             keepalive=settings.grpc.keepalive,
         ),
         member_ttl_s=settings.nats.member_ttl_s,
+        on_joined=recorded.joined,
     )
+    watch_nats(metrics, readiness.nats, nc)
+    watch_gateway(metrics, streams=lambda: len(streams), routers=lambda: routers.joined)
     departures = Departures(cancels, routers)
     service = _service(
         settings,
@@ -151,6 +165,7 @@ def _assemble(
         cancels=cancels,
         keeper=keeper,
         tracer=tracer,
+        metrics=recorded,
     )
     admin = AdminService(Guard(own.admin_token), Members(nc, wait_s=own.admin_wait_s))
 
@@ -165,6 +180,7 @@ def _assemble(
         register=register,
         services=(NAME, ADMIN),
         tracer=tracer,
+        metrics=metrics,
         grace_s=LAST_CALLS_S,
         max_message_bytes=own.max_request_bytes,
         max_answer_bytes=max(settings.limits.max_payload_bytes, nc.max_payload) + ANSWER_ROOM,
@@ -174,6 +190,7 @@ def _assemble(
     itself = Own(
         gateway_id,
         address=lambda: own.advertise or server.address,
+        metrics=metrics.address,
         streams=streams,
         shutdown=shutdown,
         grace_s=own.drain_grace_s,
@@ -207,6 +224,7 @@ def _service(
     cancels: Cancels,
     keeper: LayoutKeeper,
     tracer: Tracer,
+    metrics: GatewayMetrics,
 ) -> InferenceService:
     own, catalogue = settings.gateway, readiness.catalogue
     admission = Admission(
@@ -224,6 +242,7 @@ def _service(
         health=readiness.nats,
         missed=keeper.missed,
         tracer=tracer,
+        metrics=metrics,
         timeout_s=own.publish_timeout_s,
     )
     following = Following(results, routers, backoff=lambda: Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s))

@@ -66,18 +66,25 @@ class Link:
         catalogue: Catalogue,
         redial: Redial,
         on_lost: Callable[[str], None],
+        on_joined: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_lost` is called with the router's id when a stream that was joined breaks."""
+        """`on_lost` is called with the router's id when a stream that was joined breaks, `on_joined` when one is."""
         self.member = member
         self._gateway_id = gateway_id
         self._streams = streams
         self._catalogue = catalogue
         self._redial = redial
         self._on_lost = on_lost
+        self._on_joined = on_joined
         self._call: Any = None
         self._joined = False
         self._deaf = False
         self._words = Words(gateway_id, streams, limit=MAX_WORDS)
+
+    @property
+    def joined(self) -> bool:
+        """Whether the router has answered."""
+        return self._joined
 
     def __repr__(self) -> str:
         return f"<Link to {self.member.id} at {self.member.address}, {'up' if self._joined else 'down'}>"
@@ -148,6 +155,7 @@ class Link:
     def _take(self, message: DeliveryMessage) -> None:
         if message.welcome:
             self._joined = True
+            self._on_joined()
             log.info("router.joined", router=self.member.id, address=self.member.address)
         if message.catalogue is not None:
             self._catalogue.update(self.member.id, message.catalogue)

@@ -1,6 +1,6 @@
 """This gateway among the members: its entry in the KV bucket whose entries die with their owners.
 
-{"id": …, "address": "host:port to dial", "started": Unix time, "draining": …}
+{"id": …, "address": "host:port to dial", "started": Unix time, "draining": …, "metrics": "host:port for Prometheus"}
 """
 
 from __future__ import annotations
@@ -61,5 +61,6 @@ def _entry(itself: Member) -> bytes:
         "address": itself.address,
         "started": itself.started_s,
         "draining": itself.draining,
+        "metrics": itself.metrics,
     }
     return json.dumps(fields).encode()

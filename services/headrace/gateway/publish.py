@@ -22,6 +22,7 @@ from headrace.contract.subjects import Queue
 from headrace.gateway.admission import Admitted
 from headrace.gateway.broker import require_connection, unanswered
 from headrace.gateway.catalogue import Catalogue
+from headrace.gateway.metrics import GatewayMetrics
 from headrace.gateway.originals import Originals, Receipt
 from headrace.gateway.tracing import send_span
 from headrace.runtime.backoff import Backoff
@@ -53,6 +54,7 @@ class Publisher:
         missed: Callable[[], None],
         oversize: Oversize,
         tracer: Tracer,
+        metrics: GatewayMetrics,
         timeout_s: float,
     ) -> None:
         """`missed` is called where no stream takes a request."""
@@ -64,6 +66,7 @@ class Publisher:
         self._missed = missed
         self._oversize = oversize
         self._tracer = tracer
+        self._metrics = metrics
         self._timeout_s = timeout_s
 
     async def publish(self, admitted: Admitted) -> Receipt:
@@ -93,7 +96,8 @@ class Publisher:
                 # The server would cut the connection, and all requests with it, for this one.
                 request = await self._oversize.put_request(request)
                 body = encode_request(request)
-            earlier = await self._send(request, queue, body, headers)
+            with self._metrics.publishing(trace):
+                earlier = await self._send(request, queue, body, headers)
         if earlier is None:
             return Receipt()
         await self._oversize.drop_request(request)  # the message that the broker has is another one

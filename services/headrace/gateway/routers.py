@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import nats.errors
 import structlog
@@ -56,7 +56,9 @@ class Routers:
         recovery: Recovery,
         redial: Redial,
         member_ttl_s: float,
+        on_joined: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_joined` is called whenever a router's stream is up."""
         self._nc = nc
         self._js = js
         self._gateway_id = gateway_id
@@ -65,11 +67,17 @@ class Routers:
         self._recovery = recovery
         self._redial = redial
         self._member_ttl_s = member_ttl_s
+        self._on_joined = on_joined
         self._heard_s: dict[str, float] = {}
         self._links: dict[str, tuple[Link, asyncio.Task[None]]] = {}
 
     def __repr__(self) -> str:
         return f"<Routers {[link for link, _ in self._links.values()]}>"
+
+    @property
+    def joined(self) -> int:
+        """How many routers are connected."""
+        return sum(link.joined for link, _ in self._links.values())
 
     async def run(self) -> None:
         """Works until it is cancelled."""
@@ -141,6 +149,7 @@ class Routers:
             catalogue=self._catalogue,
             redial=self._redial,
             on_lost=self._lost,
+            on_joined=self._on_joined,
         )
         task = tasks.create_task(self._keep(link), name=f"link to {member.id}")
         self._links[member.id] = (link, task)

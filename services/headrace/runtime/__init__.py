@@ -10,6 +10,8 @@
 - **back-off** (`backoff`): how long to wait before the next try.
 - **refusal** (`nats_refusal`): why JetStream did not store a message.
 - **child process** (`child_process`): a process that does not outlive its parent.
-- **telemetry** (`telemetry`, `propagation`, `trace_names`): traces and metrics, off unless OTEL_* says otherwise.
+- **telemetry** (`telemetry`, `propagation`, `trace_names`): traces, off unless OTEL_* says otherwise.
+- **metrics** (`metrics`, `metrics_start`, `metric_names`): counts that are always kept, and distributions and exporters
+  that OTEL_* or `metrics.port` switches on.
 - **server** (`grpc_server`), **shutdown** (`shutdown`): a gRPC server, and the way down: drain, then stop.
 """

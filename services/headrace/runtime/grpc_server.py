@@ -16,9 +16,11 @@ from opentelemetry.trace import Tracer
 
 from headrace.contract.errors import StartError
 from headrace.runtime.grpc_channel import MAX_MESSAGE_BYTES, size_options
+from headrace.runtime.grpc_metrics import CallMetrics
 from headrace.runtime.grpc_status import StatusInterceptor
 from headrace.runtime.grpc_tracing import TracingInterceptor
 from headrace.runtime.keepalive import KEEPALIVE, Keepalive
+from headrace.runtime.metrics import Metrics
 
 GRACE_S = 5.0
 """How long calls that run may go on after a stop: half of what supervisors tend to give."""
@@ -56,6 +58,7 @@ class GrpcServer:
         register: Callable[[grpc.aio.Server], None],
         services: Sequence[str] = (),
         tracer: Tracer,
+        metrics: Metrics | None = None,
         grace_s: float = GRACE_S,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_answer_bytes: int | None = None,
@@ -65,7 +68,7 @@ class GrpcServer:
         """Port 0 takes any free one. `setting` names the port's setting in errors. `register` adds the servicers.
 
         `services` are full service names, for health and reflection. `max_message_bytes` bounds what is received, and
-        what is sent unless `max_answer_bytes` does.
+        what is sent unless `max_answer_bytes` does. `metrics`: of its calls; None = not measured.
         """
         self.host = host
         self.port = port
@@ -73,6 +76,7 @@ class GrpcServer:
         self._register = register
         self._services = tuple(services)
         self._tracer = tracer
+        self._calls = CallMetrics(metrics or Metrics())
         self._grace_s = grace_s
         self._max_concurrent_calls = max_concurrent_calls
         self._options = (
@@ -95,7 +99,7 @@ class GrpcServer:
         """Binds and serves. Raises PortInUse, or StartError for an address that cannot be bound."""
         numeric = _check_address(self.host, self.port, self._setting)
         server = grpc.aio.server(
-            interceptors=[TracingInterceptor(self._tracer), StatusInterceptor()],
+            interceptors=[TracingInterceptor(self._tracer), self._calls, StatusInterceptor()],
             options=self._options,
             maximum_concurrent_rpcs=self._max_concurrent_calls,
         )

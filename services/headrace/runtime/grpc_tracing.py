@@ -24,7 +24,7 @@ from headrace.runtime.propagation import as_parent, current_trace, extract_metad
 # These live as long as their peer: a span of hours says nothing. What they carry has spans of its own.
 INTERNAL_STREAMS = frozenset({"/headrace.v1.RouterService/Work", "/headrace.v1.RouterService/Deliver"})
 # Asked every few seconds by probes and tools.
-_PLUMBING = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
+PLUMBING = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
 
 # The statuses that are a server's own fault (RPC conventions); the rest, a cancellation say, are the caller's affair.
 _SERVER_FAULTS = frozenset(
@@ -46,7 +46,7 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method in INTERNAL_STREAMS or method.startswith(_PLUMBING):
+        if handler is None or method in INTERNAL_STREAMS or method.startswith(PLUMBING):
             return handler
         return wrap(handler, lambda context: self._spanned(method, context))
 
@@ -58,18 +58,16 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
         try:
             yield
         except asyncio.CancelledError:
-            _set_status(
-                span, "DEADLINE_EXCEEDED" if _is_late(context) else "CANCELLED", faults=_SERVER_FAULTS
-            )
+            _set_status(span, "DEADLINE_EXCEEDED" if is_late(context) else "CANCELLED", faults=_SERVER_FAULTS)
             raise
         except grpc.aio.AbortError:
-            _set_status(span, _code_name(context), faults=_SERVER_FAULTS)
+            _set_status(span, code_name(context), faults=_SERVER_FAULTS)
             raise
         except BaseException as error:
             _set_status(span, "UNKNOWN", faults=_SERVER_FAULTS, error_type=type(error).__qualname__)
             raise
         else:
-            _set_status(span, _code_name(context), faults=_SERVER_FAULTS)
+            _set_status(span, code_name(context), faults=_SERVER_FAULTS)
         finally:
             span.end()
 
@@ -130,13 +128,13 @@ def _set_status(span: Span, code: str, *, faults: frozenset[str] | None = None, 
         span.set_status(StatusCode.ERROR)
 
 
-def _is_late(context: ServicerContext) -> bool:
+def is_late(context: ServicerContext) -> bool:
     """Whether the call's deadline has passed. gRPC gives None for the time left where there is no deadline."""
     left: float | None = context.time_remaining()
     return left is not None and left <= 0
 
 
-def _code_name(context: ServicerContext) -> str:
+def code_name(context: ServicerContext) -> str:
     """The status that the handler set. gRPC gives None where it set none, and a number in some versions."""
     code: object = context.code()
     if isinstance(code, grpc.StatusCode):

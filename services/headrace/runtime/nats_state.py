@@ -75,6 +75,11 @@ class NatsHealth:
         """Whether it is connected, and nothing that the broker is asked for fails."""
         return self.connected and not self._troubles
 
+    @property
+    def troubles(self) -> int:
+        """How many things that the broker is asked for fail now."""
+        return len(self._troubles)
+
     def record(self, state: LinkState) -> None:
         if state.link is Link.CONNECTED and not self.connected:
             self.connections += 1

@@ -18,6 +18,7 @@ from headrace.contract.requests import Limits
 from headrace.runtime.settings_docs import SettingDoc, describe_model, env_name
 from headrace.runtime.settings_faults import Fault, SettingsError
 from headrace.runtime.settings_grpc import GrpcSettings
+from headrace.runtime.settings_metrics import MetricsSettings
 from headrace.runtime.settings_nats import MIB, NatsSettings, QueueSettings
 from headrace.runtime.settings_processes import GatewaySettings, RouterSettings, WorkerSettings
 from headrace.runtime.settings_schedule import ScheduleSettings
@@ -30,6 +31,7 @@ __all__ = [
     "GrpcSettings",
     "LimitSettings",
     "LogSettings",
+    "MetricsSettings",
     "NatsSettings",
     "QueueSettings",
     "RouterSettings",
@@ -117,6 +119,7 @@ class Settings(Section):
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     grpc: GrpcSettings = Field(default_factory=GrpcSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
 
 

@@ -10,7 +10,6 @@ The global tracer provider is left alone: whoever traces is given a `Telemetry`,
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,9 +20,9 @@ import structlog
 from opentelemetry.trace import NoOpTracer, Tracer
 
 from headrace.contract.errors import StartError
+from headrace.runtime.otel_settings import endpoint, exporters_asked, resource, version
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.export import SpanExporter
 
 log = structlog.get_logger(__name__)
@@ -32,7 +31,6 @@ FLUSH_LIMIT_S = 3.0
 """How long an exit waits for spans to leave: well below the 10 s after which supervisors tend to kill."""
 
 _CANCEL_LIMIT_S = 0.5  # how long the exporter may take to notice that it was stopped
-_EXPORTERS = ("otlp", "console", "none")
 
 
 @dataclass(slots=True)
@@ -81,7 +79,7 @@ def start_telemetry(process: str, instance: str, *, flush_limit_s: float = FLUSH
 
     Raises StartError where a setting asks for what there is not.
     """
-    names = _exporters_asked()
+    names = exporters_asked("TRACES")
     if not names:
         return telemetry_off()
     try:
@@ -92,44 +90,6 @@ def start_telemetry(process: str, instance: str, *, flush_limit_s: float = FLUSH
         ) from error
 
 
-def _setting(name: str) -> str:
-    """A setting's value; the convention counts an empty one as unset."""
-    return os.environ.get(name, "").strip()
-
-
-def _exporters_asked() -> tuple[str, ...]:
-    """Which of `otlp` and `console` the environment asks for."""
-    if _setting("OTEL_SDK_DISABLED").lower() == "true":
-        return ()
-    listed = _setting("OTEL_TRACES_EXPORTER")
-    if listed:
-        names = tuple(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
-        for name in names:
-            if name not in _EXPORTERS:
-                raise StartError(
-                    f"OTEL_TRACES_EXPORTER={name} is not supported", f"Use one of {', '.join(_EXPORTERS)}"
-                )
-        names = tuple(name for name in names if name != "none")
-    else:
-        endpoint = _setting("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or _setting("OTEL_EXPORTER_OTLP_ENDPOINT")
-        names = ("otlp",) if endpoint else ()
-    if "otlp" in names:
-        _require_grpc()
-    return names
-
-
-def _require_grpc() -> None:
-    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        protocol = _setting(name)
-        if protocol == "grpc":
-            return  # the more specific of the two decides
-        if protocol:
-            raise StartError(
-                f"{name}={protocol} is not supported: Headrace exports over gRPC only",
-                f"Set {name}=grpc and name the collector's gRPC port, usually 4317",
-            )
-
-
 def _start(names: tuple[str, ...], process: str, instance: str, flush_limit_s: float) -> Telemetry:
     # Imported here, as loading the SDK and the exporter takes 0.3 s that a process without telemetry need not spend.
     from opentelemetry.sdk.trace import TracerProvider
@@ -138,7 +98,7 @@ def _start(names: tuple[str, ...], process: str, instance: str, flush_limit_s: f
     from headrace.runtime.span_export import WatchedExporter
 
     # No sampler is passed: the SDK reads OTEL_TRACES_SAMPLER, whose default is parentbased_always_on.
-    provider = TracerProvider(resource=_resource(process, instance), shutdown_on_exit=False)
+    provider = TracerProvider(resource=resource(process, instance), shutdown_on_exit=False)
     exporters: list[SpanExporter] = []
     for name in names:
         exporter: SpanExporter
@@ -148,7 +108,7 @@ def _start(names: tuple[str, ...], process: str, instance: str, flush_limit_s: f
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
             otlp = OTLPSpanExporter()
-            exporter = WatchedExporter(otlp, target=_endpoint())
+            exporter = WatchedExporter(otlp, target=endpoint("TRACES"))
         exporters.append(exporter)
         # Bounded: 2,048 spans (OTEL_BSP_MAX_QUEUE_SIZE); the oldest are dropped when it is full.
         provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -156,37 +116,7 @@ def _start(names: tuple[str, ...], process: str, instance: str, flush_limit_s: f
     def stop() -> None:
         _shut_down(provider.shutdown, exporters, flush_limit_s)
 
-    return Telemetry(provider.get_tracer("headrace", _version()), stop)
-
-
-def _endpoint() -> str:
-    return (
-        _setting("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-        or _setting("OTEL_EXPORTER_OTLP_ENDPOINT")
-        or "http://localhost:4317"
-    )
-
-
-def _resource(process: str, instance: str) -> Resource:
-    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-
-    ours = {
-        "service.name": f"headrace-{process}",
-        "service.instance.id": instance,
-        "service.version": _version(),
-    }
-    # What the operator says by OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES wins over what we say.
-    said = OTELResourceDetector().detect().attributes
-    return Resource.create({name: value for name, value in ours.items() if name not in said})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("headrace")
-    except PackageNotFoundError:
-        return "0"
+    return Telemetry(provider.get_tracer("headrace", version()), stop)
 
 
 def _shut_down(shutdown: Callable[[], None], exporters: list[SpanExporter], limit_s: float) -> None:

@@ -1,4 +1,5 @@
-"""Every name that Headrace writes into a trace or a metric. Where the conventions move, they move here alone.
+"""Every name that Headrace writes into a trace. Where the conventions move, they move here alone; those of metrics are
+in `metric_names`.
 
 The way of one request, each line a child of the one it is indented under:
 
@@ -138,22 +139,3 @@ RESUMED_TOKENS: Final = "headrace.resumed_tokens"
 """Tokens that earlier attempts had made."""
 OUTCOME: Final = "headrace.outcome"
 """`completed`, `failed`, `cancelled`, `expired` or `rejected`."""
-
-# ── instruments ─────────────────────────────────────────────────────────────────────────────────────────────
-
-METRIC_REQUEST_DURATION: Final = "gen_ai.server.request.duration"
-"""Histogram, s: from acceptance to the outcome."""
-METRIC_TIME_TO_FIRST_TOKEN: Final = "gen_ai.server.time_to_first_token"
-"""Histogram, s: from acceptance to the first token."""
-METRIC_TIME_PER_OUTPUT_TOKEN: Final = "gen_ai.server.time_per_output_token"
-"""Histogram, s: between two tokens after the first."""
-METRIC_RPC_SERVER_DURATION: Final = "rpc.server.call.duration"
-"""Histogram, s: one call, at the server."""
-METRIC_RPC_CLIENT_DURATION: Final = "rpc.client.call.duration"
-"""Histogram, s: one call, at the client."""
-METRIC_QUEUE_WAIT: Final = "headrace.queue.wait"
-"""Histogram, s: from the broker's timestamp to the first assignment."""
-METRIC_BATCH_SIZE: Final = "headrace.batch.size"
-"""Histogram, {entry}: entries of a batch when it started."""
-METRIC_OUTCOMES: Final = "headrace.outcomes"
-"""Counter, {request}: by outcome, model, priority and tenant."""

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 import structlog
@@ -16,6 +17,8 @@ from headrace.contract.work import Device, WorkerJoin
 from headrace.models.store import ModelStore
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.grpc_channel import open_channel
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.metrics_start import exported_metrics
 from headrace.runtime.settings import Settings, WorkerSettings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import Telemetry, start_telemetry
@@ -26,6 +29,7 @@ from headrace.worker.gate import Gate
 from headrace.worker.known_cost import with_cost
 from headrace.worker.lane import Lane
 from headrace.worker.link import Link
+from headrace.worker.metrics import WorkerMetrics, watch_worker
 from headrace.worker.outbox import Outbox
 from headrace.worker.routers import Routers
 from headrace.worker.serving import Placing, ServingModel, choose_models, load_model
@@ -45,7 +49,10 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
     order: the engine aborts a process that ends before that.
     """
     own = settings.worker
-    async with start_telemetry("worker", own.name) as telemetry:
+    async with (
+        start_telemetry("worker", own.name) as telemetry,
+        exported_metrics("worker", own.name, settings.metrics) as metrics,
+    ):
         device = find_device(own.device, EngineInventory())
         store = ModelStore(settings.models)
         shape = choose_shape(own, store, device)
@@ -56,7 +63,7 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
             threads_per_lane=shape.threads_per_lane,
         )
         async with _loaded(store, own, placing, shutdown) as models:
-            await _serve(settings, shutdown, telemetry, placing, shape.lanes, models)
+            await _serve(settings, shutdown, telemetry, metrics, placing, shape.lanes, models)
 
 
 @asynccontextmanager
@@ -80,12 +87,14 @@ async def _serve(
     settings: Settings,
     shutdown: Shutdown,
     telemetry: Telemetry,
+    metrics: Metrics,
     placing: Placing,
     slots: int,
     models: dict[str, ServingModel],
 ) -> None:
     own = settings.worker
     outbox = Outbox()
+    recorded = WorkerMetrics(metrics)
     rng = random.Random()
     routers = Routers(own.router, rng)
     async with AsyncExitStack() as stack:
@@ -98,19 +107,32 @@ async def _serve(
             max_batch=own.max_batch,
             name=own.name,
             tracer=telemetry.tracer if telemetry.on else None,
+            metrics=recorded,
         )
-        join = _describe(settings, placing, slots, models)
+        watch_worker(metrics, lanes=placing.lanes, busy=crew.busy, outbox=outbox)
+        join = replace(_describe(settings, placing, slots, models), metrics=metrics.address)
         times = SessionTimes(
             heartbeat_s=settings.router.worker_timeout_s / _HEARTBEATS, drain_grace_s=own.drain_grace_s
         )
 
         @asynccontextmanager
         async def open_session(address: str, joined: Callable[[str], None]) -> AsyncIterator[Session]:
+            def welcomed(router_id: str) -> None:
+                recorded.joined()
+                joined(router_id)
+
             # A channel of its own: one that has failed before would wait before it connects again.
             async with open_channel(address, keepalive=settings.grpc.keepalive) as channel:
                 call = RouterServiceStub(channel).Work()
                 yield Session(
-                    call, join, crew, outbox, times=times, shutdown=shutdown, joined=joined, told=routers.told
+                    call,
+                    join,
+                    crew,
+                    outbox,
+                    times=times,
+                    shutdown=shutdown,
+                    joined=welcomed,
+                    told=routers.told,
                 )
 
         link = Link(

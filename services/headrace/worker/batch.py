@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import structlog
 
 from headrace.contract.errors import EngineFailed, HeadraceError, InvalidRequest, Unavailable
@@ -10,6 +13,8 @@ from headrace.contract.work import EntryEnd, StartBatch
 from headrace.worker.decode import Decode
 from headrace.worker.entry import Entry, open_entry
 from headrace.worker.gate import Turn
+from headrace.worker.lockstep import Way
+from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import Outbox
 from headrace.worker.serving import ServingModel
 from headrace.worker.spans import BatchTrace
@@ -37,7 +42,11 @@ class Batch:
         trace: BatchTrace | None,
         *,
         turn: Turn,
+        metrics: WorkerMetrics,
     ) -> None:
+        self._model = start.model
+        self._metrics = metrics
+        self._began_s = time.monotonic()
         self.id = start.batch
         self.lane = start.lane
         self._outbox = outbox
@@ -60,6 +69,7 @@ class Batch:
     def take_step(self, step: Step) -> None:
         """What the engine made in one step."""
         entries, outbox = self.entries, self._outbox
+        self._metrics.made(self._model, len(step))
         for index, token_id in step:
             try:
                 entries[index].take(token_id, outbox)
@@ -101,8 +111,18 @@ class Batch:
             entry.finish(EntryEnd(failure=failure_of(failure or _ENDED_EARLY)), self._outbox)
         if not self._abandoned:
             self._outbox.add_batch_ended(self.id, self.lane)
+        if self.entries:
+            self._metrics.ended(self._model, self._ways(), self._began_s, failure)
         if self._trace is not None:
             self._trace.end("" if failure is None else failure.code)
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is to stand still."""
+        return self._turn.paused
+
+    def _ways(self) -> Iterator[Way]:
+        return (Way(prompt=len(entry.slot.prompt), made=entry.made) for entry in self.entries)
 
     def _release_if_over(self) -> None:
         """Nobody waits for it any more: its lane is to be free."""

@@ -13,6 +13,7 @@ from headrace.contract.work import StartBatch
 from headrace.worker.batch import Batch, refuse_batch
 from headrace.worker.gate import Gate
 from headrace.worker.lane import Lane
+from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import Outbox
 from headrace.worker.serving import ServingModel
 from headrace.worker.spans import BatchTrace
@@ -40,6 +41,7 @@ class Crew:
         max_batch: int,
         name: str,
         tracer: Tracer | None,
+        metrics: WorkerMetrics,
     ) -> None:
         """`tracer`: None with telemetry off. `name` is the worker's, for traces."""
         self._lanes = lanes
@@ -49,6 +51,7 @@ class Crew:
         self._max_batch = max_batch
         self._name = name
         self._tracer = tracer
+        self._metrics = metrics
         self._running: dict[int, Batch] = {}
         self._abandoned: dict[int, Batch] = {}
         self._by_assignment: dict[int, Batch] = {}
@@ -57,6 +60,10 @@ class Crew:
 
     def __repr__(self) -> str:
         return f"<Crew: {', '.join(map(repr, self._lanes))}>"
+
+    def busy(self) -> tuple[int, int]:
+        """How many lanes have a batch of the router's, and how many of these are paused."""
+        return len(self._running), sum(batch.paused for batch in self._running.values())
 
     def start(self, start: StartBatch) -> None:
         """Runs a batch. One that breaks the contract is refused: each entry fails, and nothing else is touched."""
@@ -67,7 +74,7 @@ class Crew:
             refuse_batch(start, error, self._outbox)
             return
         trace = None if self._tracer is None else BatchTrace(self._tracer, start, self._name)
-        batch = Batch(start, model, self._outbox, trace, turn=self._gate.turn())
+        batch = Batch(start, model, self._outbox, trace, turn=self._gate.turn(), metrics=self._metrics)
         if not batch.entries:
             batch.finish(None)
             return

@@ -27,6 +27,8 @@ class Entry:
     slot: Slot
     text: EntryText
     next_index: int
+    made: int = 0
+    """Tokens that this attempt made."""
     trace: EntryTrace | None
     """None with telemetry off."""
     end: EntryEnd | None = None
@@ -38,6 +40,7 @@ class Entry:
         text, finish = self.text.push(token_id)
         outbox.add_token(self.assignment, self.next_index, token_id, text)
         self.next_index += 1
+        self.made += 1
         if self.trace is not None:
             self.trace.token()
         if finish is not None:

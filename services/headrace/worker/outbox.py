@@ -58,6 +58,10 @@ class Outbox:
         self._closed = False
         self._ready = asyncio.Event()
 
+    def __len__(self) -> int:
+        """Entries of which something waits."""
+        return len(self._pending)
+
     def __repr__(self) -> str:
         return f"<Outbox: {len(self._pending)} entries, {len(self._ended)} batches ended>"
 
