@@ -37,6 +37,7 @@ from tests.prove.scheduler.queues import flood, many_queues
 from tests.prove.scheduler.realtime import realtime
 from tests.prove.scheduler.recorded import recorded
 from tests.prove.scheduler.saturated import saturated
+from tests.prove.scheduler.simulated import simulated
 from tests.prove.scheduler.unequal import unequal
 
 REQUIREMENTS = Path(__file__).with_name("requirements.toml")
@@ -70,6 +71,7 @@ GROUPS: Mapping[str, Mapping[str, Part]] = {
         "unequal": unequal,
         "estimates": estimates,
         "recorded": recorded,
+        "simulated": simulated,
     },
     "models": {
         "plan": plan.plan,
