@@ -13,7 +13,7 @@ JOBS ?= 4
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check stubs bench prove prove-lifecycle prove-scheduler prove-models chaos soak clean model
+.PHONY: help setup demo test check stubs bench prove prove-lifecycle prove-scheduler prove-models prove-observability chaos soak clean model
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ prove-scheduler: $(STAMP) model ## Measure who runs what, and when: throughput, 
 
 prove-models: $(STAMP) model ## Measure that models take what is planned for them
 	$(BIN)/python -m tests.prove.prove --group models $(ARGS)
+
+prove-observability: $(STAMP) ## Measure what a request's trace says of its cause, and what tracing costs
+	$(BIN)/python -m tests.prove.prove --group observability $(ARGS)
 
 prove-%: $(STAMP) model ## Measure one part of them
 	$(BIN)/python -m tests.prove.prove --part $*

@@ -214,6 +214,7 @@ WORKER_MESSAGES = st.builds(
     ),
     ended=tuples(st.builds(BatchEnded, batch=UINT64, lane=UINT32)),
     draining=st.booleans(),
+    spans=st.binary(max_size=12),
 )
 ENTRIES = st.builds(
     BatchEntry,

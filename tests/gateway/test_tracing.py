@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import grpc.aio
 import pytest
 
 from headrace.client.client import HeadraceClient
+from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.propagation import extract
 from headrace.runtime.settings import Settings
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub
 from tests.gateway.acting_router import LIMIT_S, ActingRouter
-from tests.gateway.conftest import running_gateway
+from tests.gateway.conftest import OVERRIDES, running_gateway
 from tests.gateway.test_admission import message
 from tests.otlp_receiver import OtlpReceiver, ReceivedSpan
 
@@ -22,16 +24,19 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 async def test_without_telemetry_the_trace_passes_through_unchanged(
-    channel: grpc.aio.Channel, router: ActingRouter
+    fresh_nats: EmbeddedNats, settings_for: Callable[..., Settings], router: ActingRouter
 ) -> None:
     """A hop that records nothing cuts no trace in two."""
-    calling = InferenceServiceStub(channel).Generate(
-        message(), metadata=(("traceparent", PARENT), ("tracestate", "vendor=1"))
-    )
-    taken = await router.take()
-    trace = extract(taken.message.headers)
-    assert (trace.traceparent, trace.tracestate) == (PARENT, "vendor=1")
-    calling.cancel()
+    off = settings_for(fresh_nats, **OVERRIDES, **{"traces.recent": False})
+    async with running_gateway(off) as gateway, grpc.aio.insecure_channel(gateway.address) as channel:
+        await asyncio.wait_for(router.joins.get(), LIMIT_S)
+        calling = InferenceServiceStub(channel).Generate(
+            message(), metadata=(("traceparent", PARENT), ("tracestate", "vendor=1"))
+        )
+        taken = await router.take()
+        trace = extract(taken.message.headers)
+        assert (trace.traceparent, trace.tracestate) == (PARENT, "vendor=1")
+        calling.cancel()
 
 
 async def test_the_span_of_the_publish_is_the_parent_of_what_follows(

@@ -4,7 +4,7 @@
     python -m tests.prove.prove --group lifecycle    what happens to requests when processes die, in under ten more
     python -m tests.prove.prove --group scheduler    who runs what, and when, in under fifteen
     python -m tests.prove.prove --group models       that models take what is planned for them
-    python -m tests.prove.prove --group observability  what telling of it costs
+    python -m tests.prove.prove --group observability  what a request's trace says, and what telling costs
     python -m tests.prove.prove --part worker        one part of any
 
 Requirements stand in requirements.toml beside this file. Exit code 1 where one is not met or a part could not run.
@@ -30,6 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.prove import answers, bench, lifecycle, losses, plan, traces
+from tests.prove.observability.cases import explained
+from tests.prove.observability.cost import tracing_cost
 from tests.prove.observability.metrics_cost import metrics_cost
 from tests.prove.scheduler.decision import decision
 from tests.prove.scheduler.estimates import estimates
@@ -78,6 +80,8 @@ GROUPS: Mapping[str, Mapping[str, Part]] = {
     },
     "observability": {
         "metrics-cost": metrics_cost,
+        "explained": explained,
+        "tracing-cost": tracing_cost,
     },
 }
 """Each part gives its measures by name, and is given a folder that is its own."""

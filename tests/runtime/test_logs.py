@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
 
+from headrace.runtime.log_level import change_level_on_signals
 from headrace.runtime.logs import configure_logs
 from headrace.runtime.settings import LogSettings
 
@@ -135,3 +137,21 @@ def test_closed_stderr() -> None:
         structlog.get_logger("headrace.x").info("nobody reads this")
     finally:
         logging.raiseExceptions = before
+
+
+def test_the_level_changes_while_a_process_runs() -> None:
+    """USR1 has it tell all, USR2 as much as it was set to; both are said in the log."""
+    stream = configured(level="warning")
+    log = structlog.get_logger("headrace.x")
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    try:
+        change_level_on_signals("warning")
+        log.debug("too little")
+        signal.raise_signal(signal.SIGUSR1)
+        log.debug("told")
+        signal.raise_signal(signal.SIGUSR2)
+        log.info("too little again")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert [line["event"] for line in lines(stream)] == ["log.level", "told", "log.level"]

@@ -46,7 +46,7 @@ async def test_each_request_s_trace_tells_of_its_attempt(
 
     (first, failed) = sorted(receiver.named("batch"), key=lambda span: span.attributes["headrace.batch.id"])
     assert (first.trace_id, first.parent_id) == ("a" * 32, "a" * 16)
-    assert first.links == (("b" * 32, "b" * 16),)
+    assert first.links == (("a" * 32, "a" * 16), ("b" * 32, "b" * 16))
     assert first.attributes["headrace.batch.size"] == 2
     assert first.attributes["headrace.worker"] == "w1"
     assert failed.status == "ERROR"

@@ -25,29 +25,42 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from headrace.v1 import router_pb2 as headrace_dot_v1_dot_router__pb2
+from headrace.v1 import trace_pb2 as headrace_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headrace/v1/admin.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18headrace/v1/router.proto\"\x14\n\x12ListMembersRequest\";\n\x13ListMembersResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Member\"\xcd\x02\n\x06Member\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.headrace.v1.MemberKind\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12+\n\x07started\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x10\n\x08requests\x18\x06 \x01(\r\x12\x0e\n\x06router\x18\x07 \x01(\t\x12\r\n\x05lanes\x18\x08 \x01(\r\x12\x12\n\nbusy_lanes\x18\t \x01(\r\x12\x0e\n\x06models\x18\n \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\r\n\x05slots\x18\x0c \x01(\r\x12\x14\n\x0cpaused_lanes\x18\r \x01(\r\x12%\n\x08hardware\x18\x0e \x01(\x0b\x32\x13.headrace.v1.Device\x12\x0f\n\x07metrics\x18\x14 \x01(\t\"A\n\x0c\x44rainRequest\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.headrace.v1.MemberKind\x12\n\n\x02id\x18\x02 \x01(\t\"^\n\rDrainResponse\x12#\n\x06member\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Member\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x0bStatusReply\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Member*r\n\nMemberKind\x12\x1b\n\x17MEMBER_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMBER_KIND_ROUTER\x10\x01\x12\x17\n\x13MEMBER_KIND_GATEWAY\x10\x02\x12\x16\n\x12MEMBER_KIND_WORKER\x10\x03\x32\xa0\x01\n\x0c\x41\x64minService\x12P\n\x0bListMembers\x12\x1f.headrace.v1.ListMembersRequest\x1a .headrace.v1.ListMembersResponse\x12>\n\x05\x44rain\x12\x19.headrace.v1.DrainRequest\x1a\x1a.headrace.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headrace/v1/admin.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18headrace/v1/router.proto\x1a\x17headrace/v1/trace.proto\"\x14\n\x12ListMembersRequest\";\n\x13ListMembersResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Member\"\xcd\x02\n\x06Member\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.headrace.v1.MemberKind\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12+\n\x07started\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x10\n\x08requests\x18\x06 \x01(\r\x12\x0e\n\x06router\x18\x07 \x01(\t\x12\r\n\x05lanes\x18\x08 \x01(\r\x12\x12\n\nbusy_lanes\x18\t \x01(\r\x12\x0e\n\x06models\x18\n \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\r\n\x05slots\x18\x0c \x01(\r\x12\x14\n\x0cpaused_lanes\x18\r \x01(\r\x12%\n\x08hardware\x18\x0e \x01(\x0b\x32\x13.headrace.v1.Device\x12\x0f\n\x07metrics\x18\x14 \x01(\t\"A\n\x0c\x44rainRequest\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.headrace.v1.MemberKind\x12\n\n\x02id\x18\x02 \x01(\t\"^\n\rDrainResponse\x12#\n\x06member\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Member\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x0bStatusReply\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Member\"7\n\x11ListTracesRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x13\n\x0b\x66\x61iled_only\x18\x02 \x01(\x08\"i\n\x12ListTracesResponse\x12)\n\x06traces\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TraceSummary\x12(\n\x06memory\x18\x02 \x01(\x0b\x32\x18.headrace.v1.TraceMemory\"d\n\x0bTraceMemory\x12\x10\n\x08requests\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x11\n\tmax_bytes\x18\x03 \x01(\x04\x12\x15\n\rdropped_spans\x18\x04 \x01(\x04\x12\n\n\x02on\x18\x05 \x01(\x08\"\xfd\x01\n\x0cTraceSummary\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12+\n\x07started\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\x07 \x01(\t\x12\x0f\n\x07outcome\x18\x08 \x01(\t\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\r\n\x05spans\x18\n \x01(\r\x12\r\n\x05\x63\x61use\x18\x0b \x01(\t\"\x1d\n\x0fGetTraceRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x80\x01\n\x10GetTraceResponse\x12\x0e\n\x06\x63\x61uses\x18\x01 \x03(\t\x12*\n\x07summary\x18\x02 \x01(\x0b\x32\x19.headrace.v1.TraceSummary\x12 \n\x05spans\x18\x03 \x03(\x0b\x32\x11.headrace.v1.Span\x12\x0e\n\x06others\x18\x04 \x03(\t*r\n\nMemberKind\x12\x1b\n\x17MEMBER_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMBER_KIND_ROUTER\x10\x01\x12\x17\n\x13MEMBER_KIND_GATEWAY\x10\x02\x12\x16\n\x12MEMBER_KIND_WORKER\x10\x03\x32\xb8\x02\n\x0c\x41\x64minService\x12P\n\x0bListMembers\x12\x1f.headrace.v1.ListMembersRequest\x1a .headrace.v1.ListMembersResponse\x12>\n\x05\x44rain\x12\x19.headrace.v1.DrainRequest\x1a\x1a.headrace.v1.DrainResponse\x12M\n\nListTraces\x12\x1e.headrace.v1.ListTracesRequest\x1a\x1f.headrace.v1.ListTracesResponse\x12G\n\x08GetTrace\x12\x1c.headrace.v1.GetTraceRequest\x1a\x1d.headrace.v1.GetTraceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEMBERKIND']._serialized_start=766
-  _globals['_MEMBERKIND']._serialized_end=880
-  _globals['_LISTMEMBERSREQUEST']._serialized_start=131
-  _globals['_LISTMEMBERSREQUEST']._serialized_end=151
-  _globals['_LISTMEMBERSRESPONSE']._serialized_start=153
-  _globals['_LISTMEMBERSRESPONSE']._serialized_end=212
-  _globals['_MEMBER']._serialized_start=215
-  _globals['_MEMBER']._serialized_end=548
-  _globals['_DRAINREQUEST']._serialized_start=550
-  _globals['_DRAINREQUEST']._serialized_end=615
-  _globals['_DRAINRESPONSE']._serialized_start=617
-  _globals['_DRAINRESPONSE']._serialized_end=711
-  _globals['_STATUSREPLY']._serialized_start=713
-  _globals['_STATUSREPLY']._serialized_end=764
-  _globals['_ADMINSERVICE']._serialized_start=883
-  _globals['_ADMINSERVICE']._serialized_end=1043
+  _globals['_MEMBERKIND']._serialized_start=1475
+  _globals['_MEMBERKIND']._serialized_end=1589
+  _globals['_LISTMEMBERSREQUEST']._serialized_start=156
+  _globals['_LISTMEMBERSREQUEST']._serialized_end=176
+  _globals['_LISTMEMBERSRESPONSE']._serialized_start=178
+  _globals['_LISTMEMBERSRESPONSE']._serialized_end=237
+  _globals['_MEMBER']._serialized_start=240
+  _globals['_MEMBER']._serialized_end=573
+  _globals['_DRAINREQUEST']._serialized_start=575
+  _globals['_DRAINREQUEST']._serialized_end=640
+  _globals['_DRAINRESPONSE']._serialized_start=642
+  _globals['_DRAINRESPONSE']._serialized_end=736
+  _globals['_STATUSREPLY']._serialized_start=738
+  _globals['_STATUSREPLY']._serialized_end=789
+  _globals['_LISTTRACESREQUEST']._serialized_start=791
+  _globals['_LISTTRACESREQUEST']._serialized_end=846
+  _globals['_LISTTRACESRESPONSE']._serialized_start=848
+  _globals['_LISTTRACESRESPONSE']._serialized_end=953
+  _globals['_TRACEMEMORY']._serialized_start=955
+  _globals['_TRACEMEMORY']._serialized_end=1055
+  _globals['_TRACESUMMARY']._serialized_start=1058
+  _globals['_TRACESUMMARY']._serialized_end=1311
+  _globals['_GETTRACEREQUEST']._serialized_start=1313
+  _globals['_GETTRACEREQUEST']._serialized_end=1342
+  _globals['_GETTRACERESPONSE']._serialized_start=1345
+  _globals['_GETTRACERESPONSE']._serialized_end=1473
+  _globals['_ADMINSERVICE']._serialized_start=1592
+  _globals['_ADMINSERVICE']._serialized_end=1904
 # @@protoc_insertion_point(module_scope)

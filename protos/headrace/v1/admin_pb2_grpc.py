@@ -47,6 +47,16 @@ class AdminServiceStub:
                 request_serializer=headrace_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_admin__pb2.DrainResponse.FromString,
                 _registered_method=True)
+        self.ListTraces = channel.unary_unary(
+                '/headrace.v1.AdminService/ListTraces',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.ListTracesRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.ListTracesResponse.FromString,
+                _registered_method=True)
+        self.GetTrace = channel.unary_unary(
+                '/headrace.v1.AdminService/GetTrace',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.GetTraceRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.GetTraceResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -69,6 +79,20 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTraces(self, request, context):
+        """The latest requests whose spans this gateway remembers, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrace(self, request, context):
+        """All that this gateway remembers of one request, and what it says of it in words.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +105,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=headrace_dot_v1_dot_admin__pb2.DrainRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_admin__pb2.DrainResponse.SerializeToString,
+            ),
+            'ListTraces': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTraces,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.ListTracesRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.ListTracesResponse.SerializeToString,
+            ),
+            'GetTrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrace,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.GetTraceRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.GetTraceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -140,6 +174,60 @@ class AdminService:
             '/headrace.v1.AdminService/Drain',
             headrace_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
             headrace_dot_v1_dot_admin__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTraces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/ListTraces',
+            headrace_dot_v1_dot_admin__pb2.ListTracesRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.ListTracesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/GetTrace',
+            headrace_dot_v1_dot_admin__pb2.GetTraceRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.GetTraceResponse.FromString,
             options,
             channel_credentials,
             insecure,

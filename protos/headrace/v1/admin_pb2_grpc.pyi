@@ -40,6 +40,10 @@ class AdminServiceStub:
     """The processes of the mesh that answer now."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
     """Asks a process to take nothing new, to finish or hand on what it has, and to end. Answered when it has begun."""
+    ListTraces: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTracesRequest, _admin_pb2.ListTracesResponse]
+    """The latest requests whose spans this gateway remembers, the latest first."""
+    GetTrace: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTraceRequest, _admin_pb2.GetTraceResponse]
+    """All that this gateway remembers of one request, and what it says of it in words."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -53,6 +57,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The processes of the mesh that answer now."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
     """Asks a process to take nothing new, to finish or hand on what it has, and to end. Answered when it has begun."""
+    ListTraces: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTracesRequest, _admin_pb2.ListTracesResponse]  # type: ignore[assignment]
+    """The latest requests whose spans this gateway remembers, the latest first."""
+    GetTrace: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTraceRequest, _admin_pb2.GetTraceResponse]  # type: ignore[assignment]
+    """All that this gateway remembers of one request, and what it says of it in words."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators, on the gateway. Guarded: with gateway.admin_token set, calls bring it as `authorization: Bearer <token>`
@@ -75,5 +83,21 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DrainResponse, _abc.Awaitable[_admin_pb2.DrainResponse]]:
         """Asks a process to take nothing new, to finish or hand on what it has, and to end. Answered when it has begun."""
+
+    @_abc_1.abstractmethod
+    def ListTraces(
+        self,
+        request: _admin_pb2.ListTracesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListTracesResponse, _abc.Awaitable[_admin_pb2.ListTracesResponse]]:
+        """The latest requests whose spans this gateway remembers, the latest first."""
+
+    @_abc_1.abstractmethod
+    def GetTrace(
+        self,
+        request: _admin_pb2.GetTraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetTraceResponse, _abc.Awaitable[_admin_pb2.GetTraceResponse]]:
+        """All that this gateway remembers of one request, and what it says of it in words."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

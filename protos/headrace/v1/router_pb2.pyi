@@ -32,8 +32,11 @@ class WorkerMessage(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """The worker takes no new batches; it leaves when its lanes are empty."""
+    spans: _builtins.bytes
+    """A SpanBundle, for the router to publish: spans that have ended there."""
     @_builtins.property
     def join(self) -> Global___WorkerJoin:
         """First, once."""
@@ -53,10 +56,11 @@ class WorkerMessage(_message.Message):
         progress: _abc.Iterable[Global___EntryProgress] | None = ...,
         ended: _abc.Iterable[Global___BatchEnded] | None = ...,
         draining: _builtins.bool = ...,
+        spans: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["join", b"join"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "ended", b"ended", "join", b"join", "progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "ended", b"ended", "join", b"join", "progress", b"progress", "spans", b"spans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,6 +17,7 @@ from headrace.contract.errors import Unavailable
 from headrace.models.store import ModelStore
 from headrace.router.admin import Admin
 from headrace.router.cancels import Cancels
+from headrace.router.capture import Capture
 from headrace.router.catalogue import Catalogue
 from headrace.router.clock import Clock
 from headrace.router.conductor import Conductor
@@ -41,6 +42,7 @@ from headrace.router.references import ANSWER_S, References
 from headrace.router.service import SERVICE, RouterService
 from headrace.router.spans import RouterSpans
 from headrace.router.strays import Strays
+from headrace.router.waits import Waits
 from headrace.router.workers import Workers
 from headrace.runtime.grpc_server import GrpcServer
 from headrace.runtime.metrics import Metrics
@@ -55,6 +57,7 @@ from headrace.runtime.process_figures import watch_nats
 from headrace.runtime.settings import Settings
 from headrace.runtime.settings_schedule import by_priority
 from headrace.runtime.shutdown import Shutdown
+from headrace.runtime.span_sender import SpanSender
 from headrace.runtime.telemetry import Telemetry, start_telemetry
 from headrace.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
 
@@ -71,7 +74,7 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
     router_id = settings.router.id or f"r-{uuid.uuid4().hex[:8]}"
     health = NatsHealth()
     async with (
-        start_telemetry("router", router_id) as telemetry,
+        start_telemetry("router", router_id, traces=settings.traces) as telemetry,
         exported_metrics("router", router_id, settings.metrics) as metrics,
     ):
         connecting = connect(settings.nats, f"headrace-router {router_id}", health.record)
@@ -128,15 +131,21 @@ class Router:
         self._tasks: set[asyncio.Task[None]] = set()
         own = settings.router
         clock = Clock()
-        spans = RouterSpans(telemetry.tracer, router_id)
+        scheduler = Scheduler(_policy(settings))
+        waits = Waits(scheduler.load)
+        capture = Capture(settings.traces)
+        capture.announce()
+        spans = RouterSpans(telemetry.tracer, router_id, waits=waits, capture=capture)
+        self._sender = SpanSender(connection, telemetry.recent, "router", router_id)
         recorded = RouterMetrics(metrics)
         self._ledger = Ledger()
         self._conductor = Conductor(
-            Scheduler(_policy(settings)),
+            scheduler,
             clock=clock,
             ledger=self._ledger,
             spans=spans,
             metrics=recorded,
+            waits=waits,
             recorder=recorder,
         )
         tell = self._conductor.tell
@@ -144,7 +153,11 @@ class Router:
         self._gateways = Gateways(router_id)
         self._gateways.on_told(self._conductor.catch_up, self._conductor.follow_no_more)
         self._workers = Workers(
-            router_id, timeout_s=own.worker_timeout_s, versions=models.versions, tell=tell
+            router_id,
+            timeout_s=own.worker_timeout_s,
+            versions=models.versions,
+            tell=tell,
+            on_spans=self._sender.pass_on,
         )
         self._membership = Membership(
             router_id,
@@ -281,6 +294,7 @@ class Router:
                 ("peers", self._peers.run()),
                 ("layout", self._keeper.run()),
                 ("broker", self._watch_broker()),
+                ("spans", self._sender.run()),
             )
             await self._answer_operators(address, shutdown)
             running = [group.create_task(part, name=name) for name, part in parts]
@@ -288,6 +302,7 @@ class Router:
             await shutdown.requested()
             await self._drain(own.drain_grace_s)
             await _end(running)
+            await self._sender.flush()
 
     async def _answer_operators(self, address: str, shutdown: Shutdown) -> None:
         admin = Admin(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, assert_never
 
@@ -37,6 +37,7 @@ from headrace.router.ownership import Ownership
 from headrace.router.queues import Queues
 from headrace.router.recorder import Recorder
 from headrace.router.spans import RouterSpans
+from headrace.router.waits import Waits
 from headrace.router.workers import Workers
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,7 @@ class Conductor:
         ledger: Ledger,
         spans: RouterSpans,
         metrics: RouterMetrics,
+        waits: Waits,
         recorder: Recorder | None = None,
     ) -> None:
         self._scheduler = scheduler
@@ -61,6 +63,7 @@ class Conductor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._spans = spans
         self._metrics = metrics
+        self._waits = waits
         self._recorder = recorder
         self._timer: asyncio.TimerHandle | None = None
         self._on_fleet: Callable[[], None] = lambda: None
@@ -115,7 +118,11 @@ class Conductor:
         """Something happened: does, in order, what follows from it."""
         now = self._clock.now()
         began_s = time.perf_counter()
+        if isinstance(event, WorkerJoined):
+            self._waits.loaded({model: cost.load_s for model, cost in event.costs.items()})
         commands = self._scheduler.handle(event, now)
+        if isinstance(event, WorkerJoined | WorkerDraining | WorkerLost):
+            self._waits.fleet(self._scheduler.served())
         self._metrics.decided(event, began_s)
         if self._recorder is not None:
             self._recorder.note(event, now, commands)
@@ -141,22 +148,29 @@ class Conductor:
                 self._delivery.tokens(record, tokens)
             case cmd.Start():
                 self._start(command)
-            case cmd.Pause(worker=worker, batch=batch):
+            case cmd.Pause(worker=worker, batch=batch, by=by):
                 self._metrics.paused()
                 self._workers.pause(worker, batch)
+                self._spans.paused(self._running(worker, batch), by)
             case cmd.Resume(worker=worker, batch=batch):
                 self._workers.resume(worker, batch)
+                self._spans.resumed(self._running(worker, batch))
             case cmd.Stop(worker=worker, assignment=assignment):
                 self._workers.stop(worker, assignment)
             case cmd.Settle():
                 self._settle(command)
-            case cmd.Requeued(request_id=request_id, reason=reason):
+            case cmd.Requeued(request_id=request_id, reason=reason, code=code):
                 record = self._ledger[request_id]
                 record.waiting_since_s = time.time()
-                self._spans.requeued(record, reason)
+                self._spans.requeued(record, reason, worker=record.worker, code=code)
                 self._metrics.retried(record)
                 log.warning(
-                    "request.requeued", request_id=request_id, reason=reason, tokens=len(record.tokens)
+                    "request.requeued",
+                    request_id=request_id,
+                    trace_id=record.trace.trace_id,
+                    reason=reason,
+                    worker=record.worker,
+                    tokens=len(record.tokens),
                 )
             case cmd.Regrouped(request_id=request_id):
                 record = self._ledger[request_id]
@@ -176,12 +190,20 @@ class Conductor:
             case _:
                 assert_never(command)
 
+    def _running(self, worker: str, batch: int) -> Iterator[Record]:
+        """The records of a batch's members that still run there."""
+        for request_id in self._workers.members_of(worker, batch):
+            if (record := self._ledger.get(request_id)) is not None:
+                yield record
+
     def _start(self, command: cmd.Start) -> None:
         entries = []
         now_s = time.time()
+        worker = self._workers.name_of(command.worker)
         for assignment in command.assignments:
             record = self._ledger[assignment.request_id]
             record.attempts = assignment.attempt
+            record.worker = worker
             record.place = None
             record.resumptions += bool(record.tokens)
             if record.assigned_s is None:
@@ -190,7 +212,7 @@ class Conductor:
             self._spans.scheduled(
                 record,
                 batch=command.batch,
-                worker=command.worker,
+                worker=worker,
                 lane=command.lane,
                 size=len(command.assignments),
             )
@@ -206,6 +228,8 @@ class Conductor:
                     trace=record.trace,
                 )
             )
+        for assignment in command.assignments:  # after all of them: who goes along did not go before
+            self._waits.started(self._ledger[assignment.request_id])
         batch = StartBatch(
             batch=command.batch,
             lane=command.lane,

@@ -143,8 +143,10 @@ class Intake:
             case HandOver() as handed:
                 record.take_over(handed)
                 log.info("request.taken_over", request_id=record.id, tokens=record.next_index)
+                self._spans.claimed(record, handed=True)
             case None:
                 log.info("request.claimed", request_id=record.id)
+                self._spans.claimed(record, handed=False)
         if record.hold is Hold.CLAIMING:
             record.hold = Hold.OWNED
         return True
@@ -214,6 +216,8 @@ class Intake:
         record.followers |= self._gateways.holders(record)
         if record.message.metadata.num_delivered <= 1:
             self._gateways.begin(record)
+        # Before the core has it, which may start it at once.
+        self._spans.held(record)
         self._tell(
             RequestArrived(
                 request_id=record.id,
@@ -233,7 +237,9 @@ class Intake:
         )
         self._metrics.held(record)
         # It has its place by now, and no token yet: those come with the next words of a worker.
-        self._gateways.greet(record, self._place(record))
+        place = self._place(record)
+        self._spans.placed(record, place)
+        self._gateways.greet(record, place)
         self._gateways.bring_in_step(record)
 
     async def _refuse(self, record: Record, error: HeadraceError) -> None:

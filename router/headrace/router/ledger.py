@@ -94,6 +94,8 @@ class Record:
     first_token_s: float | None = None
     waiting_since_s: float = 0.0
     """Unix time since which it has waited for a lane."""
+    worker: str = ""
+    """The name of the one that has it, or had it last."""
     span: Span = INVALID_SPAN
     """The router's hold on it."""
     trace: TraceContext = NO_TRACE

@@ -47,6 +47,7 @@ from headrace.router.references import References
 from headrace.router.spans import RouterSpans
 from headrace.router.storing import Storing
 from headrace.router.strays import Stray
+from headrace.runtime import trace_names as names
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.nats_size import message_size
 from headrace.runtime.nats_state import NatsHealth
@@ -139,6 +140,7 @@ class Outcomes:
         log.info(
             "request.ended",
             request_id=record.id,
+            trace_id=record.trace.trace_id,
             outcome=outcome.kind.value,
             code=outcome.failure.code if outcome.failure else None,
             model=outcome.model,
@@ -256,7 +258,7 @@ class Outcomes:
             stored = await self._references.store(record.tenant, outcome, body)
             body = encode_result(stored, as_json=record.as_json)
         unread = Backoff(*READ_RETRY_S)
-        while not await self._storing.store(subject, body, headers):
+        while not await self._stored(record, subject, body, headers):
             # Another one is there, and counts. Where it cannot be read now, ours must not be told in its place.
             try:
                 if (earlier := await self._read(record.request.tenant, record.id)) is not None:
@@ -269,6 +271,12 @@ class Outcomes:
                 log.warning("outcome.not_read", request_id=record.id, problem=type(error).__name__)
             await asyncio.sleep(unread.next_s())
         return Durable(outcome=stored if stored.payload is None else outcome, payload=stored.payload)
+
+    async def _stored(self, record: Record, subject: str, body: bytes, headers: dict[str, str]) -> bool:
+        with self._spans.storing(record, len(body)) as span:
+            return await self._storing.store(
+                subject, body, headers, failed=lambda: span.add_event(names.EVENT_RETRY)
+            )
 
     async def _store_dead(self, letter: DeadLetter, sequence: int) -> None:
         body = encode_dead_letter(letter)

@@ -45,8 +45,17 @@ class Storing:
     def __repr__(self) -> str:
         return f"<Storing {self._problem or 'works'}>"
 
-    async def store(self, subject: str, body: bytes, headers: Mapping[str, str]) -> bool:
-        """Returns when the stream has the message: True, or False where it had one already that excludes it."""
+    async def store(
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        failed: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Returns when the stream has the message: True, or False where it had one already that excludes it.
+
+        `failed` is called after each attempt that failed.
+        """
         while True:
             await self._health.wait_connected()
             if self._problem:
@@ -61,6 +70,7 @@ class Storing:
                 stored = await self._try(subject, body, headers)
             if stored is not None:
                 return stored
+            failed()
 
     async def _try(self, subject: str, body: bytes, headers: Mapping[str, str]) -> bool | None:
         """None where it failed."""

@@ -92,6 +92,15 @@ class WorkerLink:
         self.start, self.cancel, self.peers, self.pause, self.resume = [], [], None, set(), set()
         return message
 
+    def members_of(self, batch: int) -> tuple[str, ...]:
+        """The requests of a batch that still run, by id."""
+        for running in self.lanes.values():
+            if running.batch == batch:
+                return tuple(
+                    entry.request_id for entry in running.entries if entry.assignment in self.assigned
+                )
+        return ()
+
     def _runs(self, batch: int) -> bool:
         return any(running.batch == batch for running in self.lanes.values())
 

@@ -39,11 +39,14 @@ class Workers:
         timeout_s: float,
         versions: Callable[[], dict[str, str]],
         tell: Callable[[ev.Event], None],
+        on_spans: Callable[[str, bytes], None] = lambda worker, spans: None,
     ) -> None:
+        """`on_spans(worker's name, bundle)` takes what a worker tells of spans that have ended there."""
         self._router_id = router_id
         self._timeout_s = timeout_s
         self._versions = versions
         self._tell = tell
+        self._on_spans = on_spans
         self._links: dict[str, WorkerLink] = {}
         self._peers: tuple[Peer, ...] = ()
         self._leaving = False
@@ -66,6 +69,16 @@ class Workers:
         if (link := self._links.get(worker)) is not None:
             link.cancel.append(assignment)
             link.ready.set()
+
+    def name_of(self, worker: str) -> str:
+        """What people call it; its id where it has gone."""
+        link = self._links.get(worker)
+        return worker if link is None else link.join.name
+
+    def members_of(self, worker: str, batch: int) -> tuple[str, ...]:
+        """The requests of a batch that runs there, by id."""
+        link = self._links.get(worker)
+        return () if link is None else link.members_of(batch)
 
     def tell_peers(self, peers: tuple[Peer, ...]) -> None:
         """Tells every worker, now and as it joins, which routers live: where to go when this one is lost."""
@@ -192,6 +205,8 @@ class Workers:
             if self._links.get(worker) is not link:
                 return  # replaced by a newer stream of the same worker
             link.heard_s = self._now()
+            if message.spans:
+                self._on_spans(link.join.name, message.spans)
             if message.draining:  # first: a lane that this message frees is not for new work
                 link.draining = True
                 self._tell(ev.WorkerDraining(worker=worker))

@@ -153,6 +153,11 @@ class Child:
             last.add(line)
             self.spec.hears(line)
 
+    def pass_on(self, number: int) -> None:
+        """Passes a signal on, once it has been ready: before that it would end it."""
+        if self._settled:
+            self._signal(signal.Signals(number))
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

@@ -19,6 +19,7 @@ from headrace.cli.processes import gateway, router, worker
 from headrace.cli.requests import cancel, models, result, submit
 from headrace.cli.settings_table import settings
 from headrace.cli.simulate import simulate
+from headrace.cli.trace import trace, traces
 from headrace.cli.up import up
 
 _MESH = "A mesh on this machine"
@@ -98,6 +99,8 @@ _add(
     "  headrace drain --kind router r-1 --wait 120\n"
     "  headrace members --json | jq -r '.[].id' | xargs -n 1 headrace drain     a rolling restart of all",
 )
+_add(trace, _OPERATE, "  headrace trace 0197f3a2-…\n  headrace trace 4bf92f3577b34da6a3ce929d0e0e4736 --json")
+_add(traces, _OPERATE, "  headrace traces\n  headrace traces --failed --limit 100")
 _add(router, _SINGLE, "  headrace router --host 0.0.0.0 --nats-url nats://broker:4222")
 _add(gateway, _SINGLE, "  headrace gateway --host 0.0.0.0 --port 7700 --nats-url nats://broker:4222")
 _add(

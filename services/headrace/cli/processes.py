@@ -98,6 +98,7 @@ def worker(
 def _run(process: Process, config: ConfigOption, assignments: SetOption, flags: Mapping[str, object]) -> None:
     settings = read_settings(config, gather_overrides(assignments, flags))
 
+    from headrace.runtime.log_level import change_level_on_signals
     from headrace.runtime.logs import configure_logs
     from headrace.runtime.shutdown import Shutdown, run_process
 
@@ -107,6 +108,7 @@ def _run(process: Process, config: ConfigOption, assignments: SetOption, flags: 
         "worker": settings.worker.name,
     }
     configure_logs(settings.log, process=process, instance=instances[process])
+    change_level_on_signals(settings.log.level)
     with one_line_errors():  # Ctrl-C while it is imported
         run = importlib.import_module(f"headrace.{process}.app").run
 

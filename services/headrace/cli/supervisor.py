@@ -10,6 +10,9 @@ from typing import Self
 from headrace.cli.child import Child, ChildSpec
 from headrace.runtime.shutdown import exit_at_once
 
+NATS = "nats"
+"""The name of the child that is the broker."""
+
 
 class Supervisor:
     """Starts children inside `running()`. Writers: `children` by `start`, `_tasks` by `running`."""
@@ -44,6 +47,12 @@ class Supervisor:
         """All of them have been ready once: from now on they are started again whatever happens."""
         for child in self.children:
             child.settle()
+
+    def pass_on(self, number: int) -> None:
+        """Passes a signal on to the processes of ours; to the broker it would mean something else."""
+        for child in self.children:
+            if child.spec.name != NATS:
+                child.pass_on(number)
 
     def end_at_once(self, signum: int) -> None:
         """Kills all children and ends this process: what a second Ctrl-C asks for."""

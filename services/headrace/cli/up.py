@@ -108,6 +108,7 @@ def _run(mesh: Mesh) -> int:
     from headrace.cli.bring_up import bring_up
     from headrace.cli.ready_block import print_ready
     from headrace.cli.supervisor import Supervisor
+    from headrace.runtime.log_level import change_level_on_signals
     from headrace.runtime.shutdown import Shutdown, run_process
 
     view = _log_as_up(mesh.names, mesh.settings.log)
@@ -115,6 +116,7 @@ def _run(mesh: Mesh) -> int:
 
     async def run() -> None:
         supervisor = Supervisor()
+        change_level_on_signals(mesh.settings.log.level, supervisor.pass_on)
         async with Shutdown(second=supervisor.end_at_once) as shutdown, supervisor.running(mesh.stop_order):
             models = await shutdown.unless_requested(bring_up(mesh, supervisor, view.show))
             if models is not None:

@@ -12,7 +12,9 @@ from typing import Any, Self
 
 from headrace.client.gateways import Gateways
 from headrace.contract import admin_wire as wire
+from headrace.contract import span_wire
 from headrace.contract.admin import DrainBegun, Member, MemberKind
+from headrace.contract.spans import RequestTrace, TraceList
 from headrace.runtime.grpc_tracing import call_metadata
 from headrace.runtime.keepalive import CLIENT_KEEPALIVE, Keepalive
 from headrace.v1.admin_pb2_grpc import AdminServiceStub
@@ -61,6 +63,22 @@ class AdminClient:
         Raises UnknownMember, or InvalidRequest("kind") where members of several kinds have that id.
         """
         return wire.decode_drain_response(await self._ask("Drain", wire.encode_drain(kind, member_id)))
+
+    async def traces(self, limit: int = 100, *, failed_only: bool = False) -> TraceList:
+        """The latest requests that the gateway remembers, at most 1,000, and how much it remembers.
+
+        `failed_only`: without those that were completed.
+        """
+        asked = span_wire.encode_list_traces(limit, failed_only)
+        return span_wire.decode_traces_response(await self._ask("ListTraces", asked))
+
+    async def trace(self, wanted: str) -> RequestTrace:
+        """All that the gateway remembers of one request, by its id or its trace's, and what that says in words.
+
+        Raises NotFound where it remembers nothing, Unavailable where `traces.recent` is off.
+        """
+        asked = span_wire.encode_get_trace(wanted)
+        return span_wire.decode_trace_response(await self._ask("GetTrace", asked))
 
     async def _ask(self, method: str, message: Any) -> Any:
         if not self._is_open:

@@ -9,6 +9,7 @@
     hr.v1.claim.<tenant>.<request id>        a request that changes routers   core NATS, request-reply
     hr.v1.admin.status                       who is there                     core NATS, request-reply
     hr.v1.admin.drain.<kind>.<id>            drain it                         core NATS, request-reply
+    hr.v1.span.<process>.<instance>          spans that have ended            core NATS
 
 A name that goes into a subject must be one subject token: letters, digits, `_` and `-`, at most 64 characters.
 """
@@ -40,6 +41,7 @@ SEEN_WILDCARD = f"{ROOT}.seen.>"
 CLAIM_WILDCARD = f"{ROOT}.claim.>"
 ADMIN_STATUS = f"{ROOT}.admin.status"
 DRAIN_WILDCARD = f"{ROOT}.admin.drain.>"
+SPANS_WILDCARD = f"{ROOT}.span.>"
 
 MAX_NAME_LENGTH = 64
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -195,6 +197,11 @@ def parse_drain(subject: str) -> tuple[MemberKind, str]:
         return MemberKind(kind), member_id
     except ValueError:
         raise InvalidRequest("subject", f"names no kind of member: {kind}") from None
+
+
+def span_subject(process: str, instance: str) -> str:
+    """Where a process tells of spans that have ended."""
+    return f"{ROOT}.span.{process}.{instance}"
 
 
 def check_reply_subject(subject: str, tenant: str) -> str:

@@ -103,12 +103,25 @@ class Failure:
     retry_after_s: float = 0.0
 
 
+_SAMPLED = frozenset(f"{flags:02x}" for flags in range(1, 256, 2))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceContext:
     """W3C trace context as it crosses the hops: two header strings, unparsed."""
 
     traceparent: str = ""
     tracestate: str = ""
+
+    @property
+    def trace_id(self) -> str:
+        """32 lower-case hex digits; empty where there is none."""
+        return self.traceparent[3:35]
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the hop before records its spans."""
+        return self.traceparent[53:55] in _SAMPLED
 
 
 NO_TRACE = TraceContext()

@@ -92,6 +92,8 @@ class WorkerMessage:
     progress: tuple[EntryProgress, ...] = ()
     ended: tuple[BatchEnded, ...] = ()
     draining: bool = False
+    spans: bytes = b""
+    """A bundle of spans that have ended there, for the router to publish."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ from headrace.v1 import router_pb2 as pb
 
 
 def encode_worker_message(message: WorkerMessage) -> pb.WorkerMessage:
-    out = pb.WorkerMessage(draining=message.draining)
+    out = pb.WorkerMessage(draining=message.draining, spans=message.spans)
     if message.join is not None:
         out.join.CopyFrom(_encode_join(message.join))
     for progress in message.progress:
@@ -66,6 +66,7 @@ def decode_worker_message(message: pb.WorkerMessage) -> WorkerMessage:
         ),
         ended=tuple(BatchEnded(batch=ended.batch, lane=ended.lane) for ended in message.ended),
         draining=message.draining,
+        spans=message.spans,
     )
 
 

@@ -9,8 +9,15 @@ from typing import Any
 
 from headrace.contract.admin import DrainBegun, Member, MemberKind
 from headrace.contract.admin_wire import decode_drain, drain_response, members_response
+from headrace.contract.span_wire import (
+    decode_get_trace,
+    decode_list_traces,
+    trace_response,
+    traces_response,
+)
 from headrace.gateway.guard import Guard
 from headrace.gateway.members import Members
+from headrace.gateway.recent import Recent
 from headrace.gateway.streams import Streams
 from headrace.runtime.grpc_handlers import ServicerContext
 from headrace.runtime.shutdown import Shutdown
@@ -22,9 +29,10 @@ NAME = "headrace.v1.AdminService"
 class AdminService(AdminServiceServicer):
     """AdminService. Holds no state of its own."""
 
-    def __init__(self, guard: Guard, members: Members) -> None:
+    def __init__(self, guard: Guard, members: Members, recent: Recent) -> None:
         self._guard = guard
         self._members = members
+        self._recent = recent
 
     async def ListMembers(self, request: Any, context: ServicerContext) -> Any:
         """Whoever answers."""
@@ -35,6 +43,17 @@ class AdminService(AdminServiceServicer):
         """One of them."""
         self._guard.check(context)
         return drain_response(await self._members.drain(*decode_drain(request)))
+
+    async def ListTraces(self, request: Any, context: ServicerContext) -> Any:
+        """The latest requests."""
+        self._guard.check(context)
+        limit, failed_only = decode_list_traces(request)
+        return traces_response(await self._recent.list(limit, failed_only=failed_only))
+
+    async def GetTrace(self, request: Any, context: ServicerContext) -> Any:
+        """One of them."""
+        self._guard.check(context)
+        return trace_response(self._recent.get(decode_get_trace(request)))
 
 
 class Own:

@@ -32,6 +32,7 @@ from headrace.gateway.originals import Originals
 from headrace.gateway.publish import Publisher
 from headrace.gateway.readiness import Readiness
 from headrace.gateway.reading import Reading
+from headrace.gateway.recent import Recent
 from headrace.gateway.recovery import Recovery
 from headrace.gateway.results import Results
 from headrace.gateway.routers import Routers
@@ -50,6 +51,7 @@ from headrace.runtime.payloads import Payloads
 from headrace.runtime.process_figures import watch_nats
 from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
+from headrace.runtime.span_sender import SpanSender
 from headrace.runtime.telemetry import start_telemetry
 from headrace.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from headrace.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
@@ -76,7 +78,7 @@ async def run(
     gateway_id = settings.gateway.id or f"gw-{secrets.token_hex(4)}"
     readiness = Readiness()
     async with (
-        start_telemetry("gateway", gateway_id) as telemetry,
+        start_telemetry("gateway", gateway_id, traces=settings.traces) as telemetry,
         exported_metrics("gateway", gateway_id, settings.metrics) as metrics,
     ):
         connecting = connect(settings.nats, f"headrace-gateway {gateway_id}", readiness.nats.record)
@@ -91,7 +93,14 @@ async def run(
                 settings, gateway_id, readiness, nc, keeper, telemetry.tracer, metrics, shutdown
             )
             await parts.answers.listen()
-            await _serve(settings, shutdown, parts, on_ready)
+            await parts.recent.listen()
+            sender = SpanSender(nc, telemetry.recent, "gateway", gateway_id)
+            telling = asyncio.create_task(sender.run(), name="spans")
+            try:
+                await _serve(settings, shutdown, parts, on_ready)
+            finally:
+                telling.cancel()
+            await sender.flush()
         finally:
             await connecting.__aexit__(None, None, None)
 
@@ -111,6 +120,7 @@ class Parts:
     itself: Own
     answers: AdminAnswers
     membership: Membership
+    recent: Recent
 
 
 def _assemble(
@@ -167,7 +177,8 @@ def _assemble(
         tracer=tracer,
         metrics=recorded,
     )
-    admin = AdminService(Guard(own.admin_token), Members(nc, wait_s=own.admin_wait_s))
+    recent = Recent(nc, settings.traces)
+    admin = AdminService(Guard(own.admin_token), Members(nc, wait_s=own.admin_wait_s), recent)
 
     def register(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(service, server)
@@ -207,6 +218,7 @@ def _assemble(
         itself=itself,
         answers=AdminAnswers(nc, members=itself.members, drain=itself.drain),
         membership=Membership(nc, ttl_s=settings.nats.member_ttl_s),
+        recent=recent,
     )
 
 

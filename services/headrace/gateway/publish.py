@@ -24,7 +24,7 @@ from headrace.gateway.broker import require_connection, unanswered
 from headrace.gateway.catalogue import Catalogue
 from headrace.gateway.metrics import GatewayMetrics
 from headrace.gateway.originals import Originals, Receipt
-from headrace.gateway.tracing import send_span
+from headrace.gateway.tracing import look_span, send_span
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.nats_refusal import Refusal, may_lack_stream, refusal_of
 from headrace.runtime.nats_size import message_size
@@ -77,8 +77,11 @@ class Publisher:
         """
         request = admitted.request
         require_connection(self._nc)
-        if admitted.chosen and (ended := await self._originals.ended(request)) is not None:
-            return ended
+        if admitted.chosen:
+            with look_span(self._tracer, request):
+                ended = await self._originals.ended(request)
+            if ended is not None:
+                return ended
         queue = Queue(model=request.model, priority=request.priority, tenant=request.tenant)
         body = encode_request(request)
         with send_span(self._tracer, request, queue, body) as trace:

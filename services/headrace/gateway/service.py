@@ -20,6 +20,7 @@ from headrace.gateway.cancel import Cancels
 from headrace.gateway.catalogue import Catalogue
 from headrace.gateway.generate import Generation
 from headrace.gateway.results import Results
+from headrace.gateway.stalls import watched
 from headrace.gateway.submit import Submission
 from headrace.runtime.grpc_handlers import ServicerContext
 from headrace.v1.inference_pb2_grpc import InferenceServiceServicer
@@ -57,13 +58,15 @@ class InferenceService(InferenceServiceServicer):
 
     async def Generate(self, request: Any, context: ServicerContext) -> AsyncIterator[Any]:
         """Accepted, tokens, finished."""
-        async with aclosing(self._generation.stream(request, context.time_remaining())) as responses:
+        stream = self._generation.stream(request, context.time_remaining())
+        async with aclosing(stream), aclosing(watched(stream)) as responses:
             async for response in responses:
                 yield response
 
     async def Attach(self, request: Any, context: ServicerContext) -> AsyncIterator[Any]:
         """Accepted, tokens from an index on, finished."""
-        async with aclosing(self._attaching.stream(request)) as responses:
+        stream = self._attaching.stream(request)
+        async with aclosing(stream), aclosing(watched(stream)) as responses:
             async for response in responses:
                 yield response
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ from headrace.contract.requests import Request
 from headrace.contract.subjects import Queue
 from headrace.contract.values import Outcome, QueuePosition, TraceContext
 from headrace.runtime import trace_names as names
-from headrace.runtime.propagation import as_parent, current_trace, trace_of
+from headrace.runtime.propagation import as_parent, current_trace, record_span, trace_of
 
 
 def describe_request(request: Request, *, stream: bool) -> None:
@@ -97,3 +98,27 @@ def send_span(tracer: Tracer, request: Request, queue: Queue, body: bytes) -> It
         set_status_on_exception=False,
     ) as span:
         yield trace_of(span, parent)
+
+
+SLOW_LOOK_S = 0.05
+"""A look at the broker that took longer is worth a span: most take a millisecond."""
+
+
+@contextmanager
+def look_span(tracer: Tracer, request: Request) -> Iterator[None]:
+    """Around the look for an outcome that the request's id has: a CLIENT span, where it takes its time."""
+    began_ns = time.time_ns()
+    try:
+        yield
+    finally:
+        ended_ns = time.time_ns()
+        if ended_ns - began_ns >= SLOW_LOOK_S * 1e9:
+            record_span(
+                tracer,
+                names.SPAN_FIND_RESULT,
+                parent=current_trace(),
+                start_ns=began_ns,
+                end_ns=ended_ns,
+                kind=SpanKind.CLIENT,
+                attributes={names.MESSAGING_SYSTEM: names.SYSTEM_NATS, names.REQUEST_ID: request.id},
+            )

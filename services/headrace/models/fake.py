@@ -40,6 +40,9 @@ class FakeTiming:
     """More for each decode step and entry of the batch."""
     prefill_s_per_token: float = 0.0
     """For each prompt token of the batch, before its first step."""
+    misjudged_s_per_token: float = 0.0
+    """For each prompt token by which a prompt is longer than the shortest of its batch, before the first step; not told
+    as a cost: of an engine that is slower than what was measured."""
     load_s: float = 0.0
     """To load the model."""
 

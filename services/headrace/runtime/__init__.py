@@ -10,7 +10,9 @@
 - **back-off** (`backoff`): how long to wait before the next try.
 - **refusal** (`nats_refusal`): why JetStream did not store a message.
 - **child process** (`child_process`): a process that does not outlive its parent.
-- **telemetry** (`telemetry`, `propagation`, `trace_names`): traces, off unless OTEL_* says otherwise.
+- **telemetry** (`telemetry`, `propagation`, `trace_names`): traces, exported where OTEL_* says so.
+- **tracer** (`recording`, `sampling`): spans at a small cost, as the standard settings choose them.
+- **recent spans** (`recent_spans`, `span_sender`): what the gateways are told of them, for `headrace trace`.
 - **metrics** (`metrics`, `metrics_start`, `metric_names`): counts that are always kept, and distributions and exporters
   that OTEL_* or `metrics.port` switches on.
 - **server** (`grpc_server`), **shutdown** (`shutdown`): a gRPC server, and the way down: drain, then stop.

@@ -24,6 +24,7 @@ from headrace.runtime.settings_processes import GatewaySettings, RouterSettings,
 from headrace.runtime.settings_schedule import ScheduleSettings
 from headrace.runtime.settings_section import Section, UserPath
 from headrace.runtime.settings_sources import Gathered, gather
+from headrace.runtime.settings_traces import TraceSettings
 
 __all__ = [
     "Fault",
@@ -39,6 +40,7 @@ __all__ = [
     "SettingDoc",
     "Settings",
     "SettingsError",
+    "TraceSettings",
     "WorkerSettings",
     "describe",
     "load_settings",
@@ -49,7 +51,9 @@ class LogSettings(Section):
     """What is logged, and how it looks. Prompts and outputs never are."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least weight of a line."
+        default="info",
+        description="Least weight of a line. While a process runs, `kill -USR1 PID` sets it to debug, and"
+        " `kill -USR2 PID` back; those of `headrace up` reach all of its processes.",
     )
     format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto: coloured lines on a terminal, JSON elsewhere."
@@ -120,6 +124,7 @@ class Settings(Section):
     grpc: GrpcSettings = Field(default_factory=GrpcSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    traces: TraceSettings = Field(default_factory=TraceSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
 
 

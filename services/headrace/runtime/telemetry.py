@@ -1,8 +1,10 @@
-"""Tracing of one process, as the standard `OTEL_*` settings ask for it; off, at no cost, without them.
+"""Tracing of one process: exported as the standard `OTEL_*` settings ask for it, and told to the gateways, which
+remember recent requests (`traces.recent`). Off, at no cost, without either.
 
-It is on when `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set, or when
-`OTEL_TRACES_EXPORTER` names `otlp` or `console`; and off with `OTEL_SDK_DISABLED=true` or `OTEL_TRACES_EXPORTER=none`.
-Sampler, batching, headers, TLS, resource attributes and service name follow the SDK's standard settings too.
+Spans are exported when `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set, or when
+`OTEL_TRACES_EXPORTER` names `otlp` or `console`; and no longer with `OTEL_SDK_DISABLED=true`, which ends all tracing,
+or `OTEL_TRACES_EXPORTER=none`. Sampler, batching, headers, TLS, resource attributes and service name follow the
+standard settings too.
 
 The global tracer provider is left alone: whoever traces is given a `Telemetry`, and a test can hold several at once.
 """
@@ -20,10 +22,16 @@ import structlog
 from opentelemetry.trace import NoOpTracer, Tracer
 
 from headrace.contract.errors import StartError
-from headrace.runtime.otel_settings import endpoint, exporters_asked, resource, version
+from headrace.runtime.otel_settings import endpoint, exporters_asked, resource, setting, version
+from headrace.runtime.recent_spans import RecentSpans
+from headrace.runtime.recording import RecordingTracer
+from headrace.runtime.sampling import sampler_of
+from headrace.runtime.settings_traces import TraceSettings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
+
+    from headrace.runtime.otlp_spans import ExportQueue
 
 log = structlog.get_logger(__name__)
 
@@ -39,10 +47,12 @@ class Telemetry:
 
     tracer: Tracer
     _stop: Callable[[], None] | None = field(default=None, repr=False)
+    recent: RecentSpans | None = field(default=None, repr=False)
+    """What the gateways are to be told; None = nothing."""
 
     @property
     def on(self) -> bool:
-        """Whether spans are recorded and exported."""
+        """Whether spans are recorded."""
         return self._stop is not None
 
     def close(self) -> None:
@@ -74,31 +84,51 @@ def telemetry_off() -> Telemetry:
     return Telemetry(NoOpTracer())
 
 
-def start_telemetry(process: str, instance: str, *, flush_limit_s: float = FLUSH_LIMIT_S) -> Telemetry:
-    """Telemetry for a process (`router`, `gateway`, …) and its instance's name, as the environment asks for it.
+def start_telemetry(
+    process: str,
+    instance: str,
+    *,
+    traces: TraceSettings | None = None,
+    flush_limit_s: float = FLUSH_LIMIT_S,
+) -> Telemetry:
+    """Telemetry for a process (`router`, `gateway`, …) and its instance's name, as `traces` and the environment ask
+    for it.
 
     Raises StartError where a setting asks for what there is not.
     """
     names = exporters_asked("TRACES")
-    if not names:
+    disabled = setting("OTEL_SDK_DISABLED").lower() == "true"
+    recent = None
+    if traces is not None and traces.recent and not disabled:
+        recent = RecentSpans(process, instance, max_pending=traces.pending_spans)
+    if not names and recent is None:
         return telemetry_off()
+    sampler = sampler_of(setting("OTEL_TRACES_SAMPLER"), setting("OTEL_TRACES_SAMPLER_ARG"))
+    if not names:
+        assert recent is not None, "or nothing is on"
+        return Telemetry(RecordingTracer(sampler, (recent.add,)), lambda: None, recent)
     try:
-        return _start(names, process, instance, flush_limit_s)
+        queues, stop = _exporting(names, process, instance, flush_limit_s)
+        sinks = [queue.add for queue in queues] + ([] if recent is None else [recent.add])
+        return Telemetry(RecordingTracer(sampler, sinks), stop, recent)
     except Exception as error:  # the SDK raises whatever its parsing of a setting happens to raise
         raise StartError(
             f"tracing cannot start with these OTEL_* settings: {error}", "Correct or unset them"
         ) from error
 
 
-def _start(names: tuple[str, ...], process: str, instance: str, flush_limit_s: float) -> Telemetry:
-    # Imported here, as loading the SDK and the exporter takes 0.3 s that a process without telemetry need not spend.
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+def _exporting(
+    names: tuple[str, ...], process: str, instance: str, flush_limit_s: float
+) -> tuple[list[ExportQueue], Callable[[], None]]:
+    """The queues of the exporters, and what ends them."""
+    # Imported here, as loading the SDK and the exporter takes 0.3 s that a process without exporter need not spend.
+    from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+    from headrace.runtime.otlp_spans import ConvertingExporter, ExportQueue
     from headrace.runtime.span_export import WatchedExporter
 
-    # No sampler is passed: the SDK reads OTEL_TRACES_SAMPLER, whose default is parentbased_always_on.
-    provider = TracerProvider(resource=resource(process, instance), shutdown_on_exit=False)
+    about, scope = resource(process, instance), InstrumentationScope("headrace", version())
     exporters: list[SpanExporter] = []
     for name in names:
         exporter: SpanExporter
@@ -109,14 +139,14 @@ def _start(names: tuple[str, ...], process: str, instance: str, flush_limit_s: f
 
             otlp = OTLPSpanExporter()
             exporter = WatchedExporter(otlp, target=endpoint("TRACES"))
-        exporters.append(exporter)
-        # Bounded: 2,048 spans (OTEL_BSP_MAX_QUEUE_SIZE); the oldest are dropped when it is full.
-        provider.add_span_processor(BatchSpanProcessor(exporter))
+        exporters.append(ConvertingExporter(exporter, about, scope))
+    queues = [ExportQueue(exporter) for exporter in exporters]
 
-    def stop() -> None:
-        _shut_down(provider.shutdown, exporters, flush_limit_s)
+    def shut_down() -> None:
+        for queue in queues:
+            queue.shutdown()
 
-    return Telemetry(provider.get_tracer("headrace", version()), stop)
+    return queues, lambda: _shut_down(shut_down, exporters, flush_limit_s)
 
 
 def _shut_down(shutdown: Callable[[], None], exporters: list[SpanExporter], limit_s: float) -> None:

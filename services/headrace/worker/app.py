@@ -19,6 +19,7 @@ from headrace.runtime.backoff import Backoff
 from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.metrics_start import exported_metrics
+from headrace.runtime.recent_spans import FLUSH_S
 from headrace.runtime.settings import Settings, WorkerSettings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import Telemetry, start_telemetry
@@ -50,7 +51,7 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
     """
     own = settings.worker
     async with (
-        start_telemetry("worker", own.name) as telemetry,
+        start_telemetry("worker", own.name, traces=settings.traces) as telemetry,
         exported_metrics("worker", own.name, settings.metrics) as metrics,
     ):
         device = find_device(own.device, EngineInventory())
@@ -144,7 +145,19 @@ async def _serve(
             shutdown=shutdown,
             about=_about(placing, slots, models),
         )
-        await link.run()
+        telling = asyncio.create_task(_tell_spans(telemetry, outbox), name="spans")
+        try:
+            await link.run()
+        finally:
+            telling.cancel()
+
+
+async def _tell_spans(telemetry: Telemetry, outbox: Outbox) -> None:
+    """Brings what has ended to the router, until cancelled; one bundle waits there, the others here."""
+    while telemetry.recent is not None:
+        await asyncio.sleep(FLUSH_S)
+        if len(telemetry.recent) and not outbox.has_spans:
+            outbox.add_spans(telemetry.recent.take())
 
 
 def _describe(

@@ -70,6 +70,8 @@ class Batch:
         """What the engine made in one step."""
         entries, outbox = self.entries, self._outbox
         self._metrics.made(self._model, len(step))
+        if self._trace is not None:
+            self._trace.tokens += len(step)
         for index, token_id in step:
             try:
                 entries[index].take(token_id, outbox)
@@ -85,11 +87,15 @@ class Batch:
     def pause(self) -> None:
         """Has the lane stand still from the next step on; what it has made until then still comes."""
         self._turn.pause()
+        if self._trace is not None:
+            self._trace.pause()
         self._release_if_over()
 
     def resume(self) -> None:
         """Has it go on."""
         self._turn.resume()
+        if self._trace is not None:
+            self._trace.resume()
 
     def cancel(self, assignment: int) -> None:
         """Ends one entry now; the engine hears of it within one step, of the last one though it is paused."""
@@ -144,7 +150,7 @@ class Batch:
             else:
                 self._outbox.add_end(sent.assignment, opened)
                 if trace is not None:
-                    trace.end(opened)
+                    trace.end(opened, 0)
         return entries
 
 

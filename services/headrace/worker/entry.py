@@ -26,12 +26,17 @@ class Entry:
     assignment: int
     slot: Slot
     text: EntryText
+    first_index: int
+    """Of the first token that is made here."""
     next_index: int
-    made: int = 0
-    """Tokens that this attempt made."""
     trace: EntryTrace | None
     """None with telemetry off."""
     end: EntryEnd | None = None
+
+    @property
+    def made(self) -> int:
+        """Tokens that this attempt made."""
+        return self.next_index - self.first_index
 
     def take(self, token_id: int, outbox: Outbox) -> None:
         """A token from the engine."""
@@ -39,10 +44,9 @@ class Entry:
             return
         text, finish = self.text.push(token_id)
         outbox.add_token(self.assignment, self.next_index, token_id, text)
+        if self.next_index == self.first_index and self.trace is not None:
+            self.trace.first_token()
         self.next_index += 1
-        self.made += 1
-        if self.trace is not None:
-            self.trace.token()
         if finish is not None:
             self.finish(EntryEnd(finish_reason=finish), outbox)
 
@@ -58,7 +62,7 @@ class Entry:
             self.end = end
             self.slot.halted = True
             if self.trace is not None:
-                self.trace.end(end)
+                self.trace.end(end, self.next_index - self.first_index)
 
 
 def open_entry(
@@ -79,7 +83,12 @@ def open_entry(
         return EntryEnd(finish_reason=finish)
     slot = Slot(index=index, prompt=entry.prompt + entry.generated, left=limit - len(entry.generated))
     return Entry(
-        assignment=entry.assignment, slot=slot, text=text, next_index=len(entry.generated), trace=trace
+        assignment=entry.assignment,
+        slot=slot,
+        text=text,
+        first_index=len(entry.generated),
+        next_index=len(entry.generated),
+        trace=trace,
     )
 
 

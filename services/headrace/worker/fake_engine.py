@@ -61,6 +61,7 @@ class FakeEngine:
         failing = any(FAIL_LATER in prompt for prompt in prompts)
         crashing = any(CRASH in prompt for prompt in prompts)
         prefill_s = self._timing.prefill_s_per_token * (shortest - 1) * len(prompts)
+        prefill_s += self._timing.misjudged_s_per_token * sum(len(prompt) - shortest for prompt in prompts)
         due = time.perf_counter() + prefill_s
         for step in range(max_new):
             if not entries:

@@ -54,6 +54,7 @@ class Outbox:
     def __init__(self) -> None:
         self._pending: dict[int, _Pending] = {}
         self._ended: list[BatchEnded] = []
+        self._spans = b""
         self._draining = False
         self._closed = False
         self._ready = asyncio.Event()
@@ -90,6 +91,17 @@ class Outbox:
         self._ended.append(BatchEnded(batch=batch, lane=lane))
         self._ready.set()
 
+    def add_spans(self, bundle: bytes) -> None:
+        """Spans that have ended, once those before them are gone."""
+        assert not self._spans, "one bundle waits at a time"
+        self._spans = bundle
+        self._ready.set()
+
+    @property
+    def has_spans(self) -> bool:
+        """Whether spans wait that were brought before."""
+        return bool(self._spans)
+
     def tell_draining(self) -> None:
         """The worker takes no new batches."""
         self._draining = True
@@ -102,7 +114,7 @@ class Outbox:
 
     async def take(self, patience_s: float) -> WorkerMessage | None:
         """The next message; an empty one where nothing came for `patience_s`; None when closed and empty."""
-        while not (self._pending or self._ended or self._draining):
+        while not (self._pending or self._ended or self._draining or self._spans):
             if self._closed:
                 return None
             self._ready.clear()
@@ -117,7 +129,8 @@ class Outbox:
         if not self._pending:
             ended, self._ended = tuple(self._ended), []
         draining, self._draining = self._draining, False
-        return WorkerMessage(progress=progress, ended=ended, draining=draining)
+        spans, self._spans = self._spans, b""
+        return WorkerMessage(progress=progress, ended=ended, draining=draining, spans=spans)
 
     def _take_progress(self) -> tuple[EntryProgress, ...]:
         waiting, self._pending = self._pending, {}
@@ -136,4 +149,5 @@ class Outbox:
         """Forgets everything and is open again: the router that it was for is gone."""
         self._pending.clear()
         self._ended.clear()
+        self._spans = b""
         self._draining = self._closed = False

@@ -22,6 +22,15 @@ def test_a_more_urgent_request_does_not_wait_for_a_less_urgent_one() -> None:
     assert mesh.end(urgent) == [Resume(worker="w", batch=bulk.batch)]
 
 
+def test_a_pause_says_for_which_class_it_is() -> None:
+    """For those who ask later why a request stood still."""
+    mesh = Dialogue(joined(lanes=2, slots=1))
+    mesh.start(request("bulk", priority=BATCH))
+    pause, _ = mesh.tell(request("urgent", priority=HIGH))
+    assert isinstance(pause, Pause)
+    assert pause.by is HIGH
+
+
 def test_equals_do_not_pause_one_another() -> None:
     """Nor is a more urgent one paused for a less urgent one."""
     mesh = Dialogue(joined(lanes=4, slots=1))

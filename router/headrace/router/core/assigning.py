@@ -146,7 +146,7 @@ class Assigning:
         if victim is None:
             return self._merge(head, apart, now)
         self._fleet.pause(victim, now)
-        pause = Pause(worker=victim.worker, batch=victim.number)
+        pause = Pause(worker=victim.worker, batch=victim.number, by=Priority(head.level))
         return [pause, *self._start(head, self._fleet.workers[victim.worker], now, disturbed=True)]
 
     def _merge(self, head: Held, apart: bool, now: float) -> list[Command] | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from headrace.contract.values import Failure, FinishReason, OutcomeKind, Sampling, TokenChunk
+from headrace.contract.values import Failure, FinishReason, OutcomeKind, Priority, Sampling, TokenChunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,8 @@ class Pause:
 
     worker: str
     batch: int
+    by: Priority | None = field(default=None, compare=False)
+    """The effective class of what goes before it, for those who ask why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,8 @@ class Requeued:
 
     request_id: str
     reason: str
+    code: str = field(default="", compare=False)
+    """Of the failure that its worker told, if it told one: `reason` is its text then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -138,25 +138,25 @@ class Lives:
         held = self._assigned.pop(assignment, None)
         return [] if held is None else [self._again(held, reason)]
 
-    def lose(self, assignment: int, reason: str) -> list[Command]:
-        """Its attempt failed: it waits again, or is given up after too many."""
+    def lose(self, assignment: int, reason: str, code: str = "") -> list[Command]:
+        """Its attempt failed: it waits again, or is given up after too many. `code`: of what its worker told."""
         held = self._assigned.pop(assignment, None)
         if held is None:
             return []
         held.losses += 1
         if held.complete or held.losses < self._max_attempts:
-            return [self._again(held, reason)]
+            return [self._again(held, reason, code)]
         error = TooManyAttempts(held.losses, reason)
         failure = Failure(code=error.code, message=str(error))
         return [self._settle(held, OutcomeKind.FAILED, failure=failure, dead=True)]
 
-    def _again(self, held: Held, reason: str) -> Command:
+    def _again(self, held: Held, reason: str, code: str = "") -> Command:
         if held.complete:  # its worker was lost between the last token and the end
             return self._settle(held, OutcomeKind.COMPLETED, reason=FinishReason.LENGTH)
         if self.draining:
             return self._release(held)
         self.wait(held)
-        return Requeued(request_id=held.request_id, reason=reason)
+        return Requeued(request_id=held.request_id, reason=reason, code=code)
 
     # End.
 

@@ -148,7 +148,7 @@ class Scheduler:
                     self._outlook.ended(held, by_itself=reason is not FinishReason.LENGTH)
                 return self._lives.complete(assignment, reason)
             case ev.EntryFailed(assignment=assignment, failure=failure):
-                return self._lives.lose(assignment, failure.message)
+                return self._lives.lose(assignment, failure.message, failure.code)
             case ev.EntryStopped(assignment=assignment):
                 # Nobody here asked for it, or it would not be assigned any more.
                 return self._lives.hand_back(assignment, "handed back by its worker")
