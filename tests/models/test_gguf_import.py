@@ -11,7 +11,7 @@ from ctranslate2.specs import common_spec
 
 from headrace.models.errors import BadGguf, UnsupportedModel
 from headrace.models.gguf_import import import_gguf
-from headrace.models.llama_weights import Quantisation, quantise_rows
+from headrace.models.gguf_tensors import Quantisation, quantise_rows
 from headrace.models.manifest import Manifest
 from headrace.models.tokeniser import Tokeniser
 from tests.models.tiny_gguf import CHATML, TOKENS, Array, TinyLlama
@@ -60,7 +60,7 @@ def test_rows_left_in_llama_cpp_order_would_be_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without putting query and key rows back the logits differ: the test above can see a wrong order."""
-    monkeypatch.setattr("headrace.models.llama_weights.halves_from_pairs", lambda rows, heads: rows)
+    monkeypatch.setattr("headrace.models.gguf_decoders.halves_from_pairs", lambda rows, heads: rows)
     tiny = TinyLlama.random()
     convert(tiny.write(tmp_path / "tiny.gguf"), tmp_path / "model")
     expected = tiny.logits(IDS)
@@ -168,8 +168,8 @@ def test_progress_counts_every_tensor(tmp_path: Path) -> None:
         ({"llama__expert_count": 4}, "mixture of experts"),
         ({"llama__rope__dimension_count": 8}, "part of each head"),
         ({"llama__attention__key_length": 32}, "cover a part of each head|not as wide"),
-        ({"tokenizer__ggml__model": "llama"}, "only byte-level BPE"),
-        ({"tokenizer__ggml__pre": "qwen2"}, "'qwen2'"),
+        ({"tokenizer__ggml__model": "bert"}, "tokeniser 'bert'; known are byte-level BPE"),
+        ({"tokenizer__ggml__pre": "porridge"}, "the 'porridge' way"),
     ],
 )
 def test_what_would_go_wrong_silently_is_refused(

@@ -12,7 +12,8 @@ import pytest
 from headrace.models.detokeniser import Detokeniser
 from headrace.models.store import StoredModel
 from headrace.models.template import ChatTemplate
-from headrace.models.tokeniser import Tokeniser, byte_alphabet
+from headrace.models.token_bytes import byte_alphabet
+from headrace.models.tokeniser import Tokeniser
 from tests.models.test_tokeniser import TRICKY, encode_with_specials
 
 pytestmark = pytest.mark.model

@@ -14,7 +14,8 @@ from headrace.models.fake import install_fake_model
 from headrace.models.special import SpecialTokens, choose_guard
 from headrace.models.store import ModelStore
 from headrace.models.template import ChatTemplate
-from headrace.models.tokeniser import Tokeniser, byte_alphabet
+from headrace.models.token_bytes import byte_alphabet
+from headrace.models.tokeniser import Tokeniser
 from tests.models.tiny_gguf import CHATML, SPECIALS, TOKENS, USER_DEFINED
 
 TRICKY = [

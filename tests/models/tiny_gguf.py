@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from headrace.models.tokeniser import byte_alphabet
+from headrace.models.token_bytes import byte_alphabet
 
 Array = npt.NDArray[np.float64]
 
@@ -130,7 +130,7 @@ class TinyLlama:
             **{k.replace("__", "."): v for k, v in metadata.items()},
         }.items():
             if value is not None:
-                _add(writer, key, value)
+                add_metadata(writer, key, value)
         for name, values in self.weights.items():
             if name.endswith(".attn_q"):
                 values = pairs_from_halves(values, self.heads)
@@ -178,7 +178,7 @@ def pairs_from_halves(rows: Array, heads: int) -> Array:
     return rows.reshape(heads, 2, outputs // heads // 2, inputs).swapaxes(1, 2).reshape(outputs, inputs)
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+def add_metadata(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
     if isinstance(value, list):
         writer.add_array(key, value)
     elif isinstance(value, bool):

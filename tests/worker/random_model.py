@@ -19,7 +19,8 @@ from tokenizers.models import BPE
 
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore, StoredModel
-from headrace.models.tokeniser import TOKENISER_NAME, byte_alphabet
+from headrace.models.token_bytes import byte_alphabet
+from headrace.models.tokeniser import TOKENISER_NAME
 
 HEAD_DIM = 64
 END = "<|im_end|>"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _KNOWN = "; ".join(f"{entry.name}: {entry.summary}, {entry.licence}" for entry in CATALOGUE.values())
 
-app = typer.Typer(no_args_is_help=True, help="Pull, list and verify models.")
+app = typer.Typer(no_args_is_help=True, help="Pull, import, list and verify models.")
 
 
 @app.command("pull")
@@ -51,6 +51,56 @@ def pull_model(
         with PullProgress(console) as progress:
             pulled = pull(store, name, progress.report, force=force)
     _say(console, pulled)
+
+
+@app.command("import")
+def import_own_model(
+    source: Annotated[
+        Path, typer.Argument(help="A GGUF file, a Hugging Face folder, or a CTranslate2 folder.")
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the model is called; else as its file or folder is.")
+    ] = None,
+    quantization: Annotated[
+        str | None, typer.Option("--quantization", help="int8 (the default), float16 or float32.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="To be shown with the model, if its file does not say.")
+    ] = None,
+    context_length: Annotated[
+        int | None,
+        typer.Option("--context-length", help="Tokens, for a CTranslate2 folder that does not say."),
+    ] = None,
+    no_template: Annotated[
+        bool, typer.Option("--no-template", help="Leave its chat template out: for plain prompts only.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model of that name.")] = False,
+    models: ModelStoreOption = None,
+) -> None:
+    """Convert a model of your own for the engine, and put it into the store.
+
+    GGUF files and CTranslate2 folders need nothing more; Hugging Face folders need the extra 'convert'. A model is in
+    the store whole or not at all.
+    """
+    # The engine and numpy, which only few commands need.
+    from headrace.cli.import_progress import ImportProgress
+    from headrace.models.importing import ModelSource, import_model
+
+    console = Console(stderr=True)
+    asked = ModelSource(
+        path=source,
+        name=name,
+        quantisation=quantization,
+        licence=licence,
+        context_length=context_length,
+        with_template=not no_template,
+    )
+    with one_line_errors(), _resumable(console):
+        store = _open_store(models)
+        with ImportProgress(console) as progress:
+            model = import_model(store, asked, progress.report, force=force)
+    line = f"{model.name} {model.manifest.version} is ready: {model.path}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("list")

@@ -7,6 +7,9 @@
         ├── DownloadFailed(what, reason, remedy)   a file did not arrive, or is not the pinned one
         ├── BadGguf(path, reason)                  not a GGUF file, or a truncated one
         ├── BadModelFile(path, reason)             another file of a model that is not what its name says
+        ├── BadCheckpoint(path, reason)            a model folder that lacks something, or has files that do not fit
+        ├── BadTokeniser(path, reason)             a tokeniser's file that cannot be read
+        ├── MissingExtra(extra, what)              a part of Headrace that is not installed is needed
         ├── UnsupportedModel(what, reason)         a sound file of a kind that cannot be converted
         ├── BadTemplate(reason)                    a chat template that cannot be used
         └── StoreFailed(path, problem)             the store's folder cannot be read or written
@@ -84,6 +87,39 @@ class BadModelFile(ModelError):
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class BadCheckpoint(ModelError):
+    """A folder with a model that lacks something, or whose files do not fit together."""
+
+    code = "BAD_MODEL_FILE"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path.name}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class BadTokeniser(ModelError):
+    """A tokeniser's file that is damaged, or no such file."""
+
+    code = "BAD_MODEL_FILE"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path.name}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class MissingExtra(ModelError):
+    """Something that only an extra of the package installs is needed."""
+
+    code = "MISSING_EXTRA"
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs the extra '{extra}': pip install 'headrace[{extra}]'")
+        self.extra = extra
+        self.what = what
 
 
 class UnsupportedModel(ModelError):

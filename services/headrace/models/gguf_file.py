@@ -36,6 +36,8 @@ class GgufFile:
         except OSError as error:
             raise BadGguf(path, error.strerror or str(error)) from error
         except (ValueError, KeyError, IndexError, OverflowError, TypeError) as error:
+            if "GGMLQuantizationType" in str(error):
+                raise UnsupportedModel(path.name, "it has a tensor of an unknown type") from error
             # What the reader meets when the file ends too early, or has bytes where it should have lengths.
             raise BadGguf(path, "damaged or truncated") from error
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
@@ -46,6 +48,11 @@ class GgufFile:
     @property
     def tensor_names(self) -> Sequence[str]:
         return tuple(self._tensors)
+
+    @property
+    def weights(self) -> int:
+        """How many numbers its tensors hold together."""
+        return sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self._tensors.values())
 
     def has(self, key: str) -> bool:
         """Whether the metadata has `key`."""
@@ -75,17 +82,33 @@ class GgufFile:
         """Rows first, as numpy has it. Raises BadGguf for a tensor that is not there."""
         return tuple(int(n) for n in reversed(self._tensor(name).shape))
 
-    def tensor(self, name: str, shape: tuple[int, ...]) -> FloatArray:
-        """The tensor, de-quantised to float32, which must be of `shape`."""
+    def check_tensor(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raises BadGguf where the tensor is missing or not of `shape`, UnsupportedModel where its type is unknown."""
         tensor = self._tensor(name)
         if (found := self.shape(name)) != shape:
             raise BadGguf(self.path, f"tensor {name!r} is of shape {found}, and its metadata says {shape}")
-        try:
-            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        except NotImplementedError as error:
-            kind = tensor.tensor_type.name
-            raise UnsupportedModel(self.path.name, f"tensor type {kind} cannot be de-quantised") from error
+        self._dequantise(name, tensor.data[:1] if len(shape) > 1 else tensor.data)
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> FloatArray:
+        """The tensor, de-quantised to float32, which must be of `shape`."""
+        self.check_tensor(name, shape)
+        values = self._dequantise(name, self._tensor(name).data)
         return np.ascontiguousarray(values.reshape(shape), dtype=np.float32)
+
+    def rows(self, name: str, start: int, end: int, columns: int) -> FloatArray:
+        """Some rows of a matrix, de-quantised to float32. The tensor has been checked."""
+        values = self._dequantise(name, self._tensor(name).data[start:end])
+        return np.ascontiguousarray(values.reshape(end - start, columns), dtype=np.float32)
+
+    def _dequantise(self, name: str, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        kind = self._tensor(name).tensor_type
+        try:
+            values: npt.NDArray[Any] = gguf.quants.dequantize(data, kind)
+        except NotImplementedError as error:
+            raise UnsupportedModel(
+                self.path.name, f"tensor {name!r} is of type {kind.name}, which cannot be de-quantised"
+            ) from error
+        return values
 
     def _tensor(self, name: str) -> gguf.gguf_reader.ReaderTensor:
         try:

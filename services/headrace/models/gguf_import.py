@@ -1,15 +1,21 @@
-"""A GGUF file (Llama family) into a model folder that CTranslate2 and `headrace.models.tokeniser` read. No torch."""
+"""A GGUF file into a model folder that CTranslate2 and `headrace.models.tokeniser` read. No torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from headrace.models.errors import BadGguf
+from headrace.models.gguf_decoders import build_spec
 from headrace.models.gguf_file import GgufFile
-from headrace.models.llama_weights import LlamaShape, Quantisation, TensorProgress, build_spec, read_shape
+from headrace.models.gguf_shape import DecoderShape, read_shape
+from headrace.models.gguf_tensors import Quantisation, TensorProgress, TensorSource
 from headrace.models.manifest import Manifest
+from headrace.models.template_check import check_template
 from headrace.models.tokeniser import TOKENISER_NAME
 from headrace.models.vocabulary import Vocabulary, read_vocabulary
+
+_TEMPLATE = "tokenizer.chat_template"
 
 
 def import_gguf(
@@ -21,19 +27,33 @@ def import_gguf(
     licence: str,
     progress: TensorProgress,
     quantisation: Quantisation = "int8",
+    with_template: bool = True,
 ) -> Manifest:
-    """Converts the file at `path` into `folder` (which exists) and says what it is. Raises BadGguf, UnsupportedModel.
+    """Converts the file at `path` into `folder` (which exists) and says what it is. Raises BadGguf, UnsupportedModel,
+    BadTemplate.
 
-    What the file is, is checked before anything is computed. Memory: the quantised weights, and one matrix as float32.
+    What the file is, is checked before anything is computed. Memory: one tensor, quantised, and the vocabulary.
     """
     file = GgufFile(path)
     shape = read_shape(file)
     vocabulary = read_vocabulary(file)
-    spec = build_spec(file, shape, quantisation, progress)
+    if len(vocabulary.tokens) != shape.vocabulary:
+        reason = f"its vocabulary has {len(vocabulary.tokens)} tokens and its embeddings {shape.vocabulary}"
+        raise BadGguf(path, reason)
+    template = file.get(_TEMPLATE, str) if with_template and file.has(_TEMPLATE) else None
+    check_template(template, vocabulary.text(vocabulary.bos_id), vocabulary.text(vocabulary.end_ids[0]))
+    spec = build_spec(TensorSource(file, quantisation, progress), shape)
     _save(spec, vocabulary, folder)
     vocabulary.tokenizer.save(str(folder / TOKENISER_NAME), pretty=False)
     return _manifest(
-        file, shape, vocabulary, name=name, source=source, licence=licence, quantisation=quantisation
+        file,
+        shape,
+        vocabulary,
+        template,
+        name=name,
+        source=source,
+        licence=licence,
+        quantisation=quantisation,
     )
 
 
@@ -44,25 +64,25 @@ def _save(spec: Any, vocabulary: Vocabulary, folder: Path) -> None:
     spec.config.eos_token = vocabulary.text(end)
     spec.config.unk_token = vocabulary.text(vocabulary.unknown_id)
     spec.validate()
-    spec.optimize(quantization=None)  # only finds tied weights: they are quantised already
+    spec.optimize(quantization=None)  # only finds tied weights: they come quantised
     spec.save(str(folder))
 
 
 def _manifest(
     file: GgufFile,
-    shape: LlamaShape,
+    shape: DecoderShape,
     vocabulary: Vocabulary,
+    template: str | None,
     *,
     name: str,
     source: str,
     licence: str,
     quantisation: str,
 ) -> Manifest:
-    template = "tokenizer.chat_template"
     return Manifest(
         name=name,
         engine="ctranslate2",
-        architecture="llama",
+        architecture=shape.architecture,
         context_length=shape.context_length,
         vocab_size=shape.vocabulary,
         end_token_ids=vocabulary.end_ids,
@@ -70,22 +90,12 @@ def _manifest(
         bos_token_id=vocabulary.bos_id,
         bos_token=vocabulary.text(vocabulary.bos_id),
         add_bos=vocabulary.add_bos,
-        chat_template=file.get(template, str) if file.has(template) else None,
+        chat_template=template,
         quantisation=quantisation,
-        parameters=_parameters(file),
+        parameters=file.weights,
         layers=shape.layers,
         heads=shape.heads,
         head_dim=shape.head_dim,
         source=source,
-        licence=licence,
+        licence=licence if licence != "unknown" else file.get("general.license", str, "unknown"),
     )
-
-
-def _parameters(file: GgufFile) -> int:
-    total = 0
-    for tensor in file.tensor_names:
-        count = 1
-        for n in file.shape(tensor):
-            count *= n
-        total += count
-    return total

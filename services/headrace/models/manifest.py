@@ -19,6 +19,12 @@ MANIFEST_NAME = "manifest.json"
 
 _VERSION_DIGITS = 12
 
+ModelTask = Literal["generate", "embed", "translate"]
+Pooling = Literal["mean", "first", "last", "max"]
+
+SOURCE_LANGUAGE, TARGET_LANGUAGE = "{source}", "{target}"
+"""In a prefix: the token that `languages` has for the language asked for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
@@ -38,7 +44,8 @@ class Manifest:
     """One NATS subject token: letters, digits, `_`, `-`."""
     version: str = ""
     """A digest of the files' digests: two folders of equal version are equal. Set by the store."""
-    task: Literal["generate"] = "generate"
+    task: ModelTask = "generate"
+    """`generate`: a decoder; `embed`: an encoder; `translate`: an encoder and a decoder."""
     engine: Literal["ctranslate2", "fake"]
     architecture: str
     """As the source calls it, for example `llama`."""
@@ -54,6 +61,19 @@ class Manifest:
     """Whether a plain prompt (not a chat, whose template says so itself) begins with the bos token."""
     chat_template: str | None = None
     """Jinja source, as the model's makers wrote it; None for a model without one."""
+    source_prefix: tuple[str, ...] = ()
+    """embed, translate: the tokens before a text's own, for example `[CLS]`, or SOURCE_LANGUAGE."""
+    source_suffix: tuple[str, ...] = ()
+    """embed, translate: the tokens after a text's own, for example `[SEP]`, `</s>`."""
+    target_prefix: tuple[str, ...] = ()
+    """translate: the tokens that each output is made to begin with, for example TARGET_LANGUAGE. Not the decoder's
+    start token, which the engine puts before them."""
+    languages: Mapping[str, str] = field(default_factory=dict)
+    """translate: language code, as the model's makers write it, → its token; empty where a model has one pair only."""
+    pooling: Pooling | None = None
+    """embed: what makes one vector of those of the tokens; None for every other task."""
+    normalise: bool = False
+    """embed: whether vectors are scaled to length 1."""
     quantisation: str
     """How the weights are stored: `int8`, `float32`, `none`."""
     parameters: int

@@ -16,9 +16,12 @@ class SpecialTokens:
     def __init__(self, ids: Mapping[str, int]) -> None:
         self._ids = dict(ids)
         longest_first = "|".join(re.escape(s) for s in sorted(ids, key=len, reverse=True)) or "(?!)"
-        self._exact = re.compile(longest_first)
+        # Some vocabularies have thousands: only where one can begin are they tried one by one.
+        firsts = "".join(sorted(re.escape(s[0]) for s in {s[:1] for s in ids if s}))
+        pattern = f"(?=[{firsts}])(?:{longest_first})" if firsts else longest_first
+        self._exact = re.compile(pattern)
         # In any case, since a template may change a message's letters.
-        self._alike = re.compile(longest_first, re.IGNORECASE)
+        self._alike = re.compile(pattern, re.IGNORECASE)
         self._heads = tuple({s[:n].lower() for s in ids for n in range(1, len(s))})
         self._tails = tuple({s[n:].lower() for s in ids for n in range(1, len(s))})
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,8 +11,15 @@ from tokenizers import Tokenizer
 from headrace.models.errors import DamagedModel
 from headrace.models.special import SpecialTokens, choose_guard
 from headrace.models.store import StoredModel
+from headrace.models.token_bytes import token_bytes_of
 
 TOKENISER_NAME = "tokenizer.json"
+
+_PROBE = "a"
+"""A text that every vocabulary knows, to see what is put before it."""
+
+_STRANGE = "\U0010fffd"
+"""A text that no vocabulary knows: private use, the last character of all."""
 
 Message = tuple[str, str]
 """(role, content)"""
@@ -28,7 +34,7 @@ class Template(Protocol):
 
 
 class Tokeniser:
-    """A byte-level BPE tokeniser. Immutable, and safe to use from several threads.
+    """A tokeniser of any kind (`headrace.models.token_bytes`). Immutable, and safe to use from several threads.
 
     Text is data: a special token's spelling in it is encoded as the characters it consists of, never as that token.
     """
@@ -43,13 +49,19 @@ class Tokeniser:
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
         self.tokens: tuple[str, ...] = _in_order(tokenizer.get_vocab(with_added_tokens=True))
         """id → the engine's string for it. Unique."""
+        to_bytes = token_bytes_of(tokenizer)
         plain = frozenset(added) - self.special_ids
         self.token_bytes: tuple[bytes, ...] = tuple(
-            b"" if i in self.special_ids else token.encode() if i in plain else _bytes_of(token)
+            b"" if i in self.special_ids else token.encode() if i in plain else to_bytes(token)
             for i, token in enumerate(self.tokens)
         )
         """id → the bytes that it stands for; empty for special tokens."""
         self._special = SpecialTokens({self.tokens[i]: i for i in self.special_ids})
+        self._unknown_id = _unknown_id(tokenizer, self.special_ids)
+        # Of the ids that text can come to, these never may; an unknown token is what text may come to.
+        self._forbidden = self.special_ids - {self._unknown_id}
+        self.adds_space = self._raw(_PROBE)[0][:1] == b" "
+        """Whether a text's tokens begin with a space that the text does not have, as SentencePiece's mostly do."""
 
     def __repr__(self) -> str:
         return f"Tokeniser({len(self.tokens)} tokens, {len(self.special_ids)} special)"
@@ -69,8 +81,15 @@ class Tokeniser:
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, nothing added."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = encoding.ids
+        if self._forbidden.isdisjoint(ids):
+            return ids
+        # A special token's spelling that the vocabulary's own search has found as a whole.
+        spelled: list[int] = []
+        for token_id, (start, end) in zip(ids, encoding.offsets, strict=True):
+            spelled += self._spell(text[start:end]) if token_id in self._forbidden else (token_id,)
+        return spelled
 
     def encode_prompt(self, text: str) -> list[int]:
         """The ids of a plain prompt: `encode`, after the bos token where the model wants one."""
@@ -94,9 +113,40 @@ class Tokeniser:
                 ids.append(special)
         return ids
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`, special tokens left out. Bytes that are no UTF-8 become U+FFFD."""
-        return b"".join(self.token_bytes[i] for i in ids).decode("utf-8", errors="replace")
+    def decode(self, ids: Iterable[int], *, continues: bool = False) -> str:
+        """The text of `ids`, special tokens left out. Bytes that are no UTF-8 become U+FFFD.
+
+        `continues`: they go on after other text, so a space before the first word is theirs. Else a space that `encode`
+        has put there goes again.
+        """
+        found = b"".join(self.token_bytes[i] for i in ids)
+        if self.adds_space and not continues:
+            found = found.removeprefix(b" ")
+        return found.decode("utf-8", errors="replace")
+
+    def _raw(self, text: str) -> list[bytes]:
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [self.token_bytes[i] for i in ids] or [b""]
+
+    def _spell(self, text: str) -> list[int]:
+        """`text` in tokens of one character or byte each."""
+        ids = []
+        for character in text:
+            found = [self._tokenizer.token_to_id(character)]
+            if found[0] is None:
+                found = [self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
+            ids += [self._unknown_id if i is None else i for i in found]
+        return [i for i in ids if i is not None]
+
+
+def _unknown_id(tokenizer: Tokenizer, special_ids: Collection[int]) -> int | None:
+    """The token for what the vocabulary does not have, if there is one."""
+    if (name := getattr(tokenizer.model, "unk_token", None)) is not None:
+        found: int | None = tokenizer.token_to_id(name)
+        return found
+    # A unigram vocabulary does not say.
+    ids = tokenizer.encode(_STRANGE, add_special_tokens=False).ids[-1:]
+    return ids[0] if ids and ids[0] in special_ids else None
 
 
 def _in_order(vocabulary: dict[str, int]) -> tuple[str, ...]:
@@ -104,28 +154,3 @@ def _in_order(vocabulary: dict[str, int]) -> tuple[str, ...]:
     if [i for _, i in ids] != list(range(len(ids))):
         raise ValueError("the vocabulary's ids are not 0 … n-1")
     return tuple(token for token, _ in ids)
-
-
-def _bytes_of(token: str) -> bytes:
-    alphabet = byte_alphabet()
-    try:
-        return bytes(alphabet[character] for character in token)
-    except KeyError:  # a token outside the byte-level scheme stands for itself
-        return token.encode()
-
-
-@functools.cache
-def byte_alphabet() -> dict[str, int]:
-    """The 256 characters that byte-level BPE writes bytes as: printable Latin-1 as itself, the others from U+0100 on.
-
-    Source: GPT-2's `bytes_to_unicode`.
-    """
-    alphabet: dict[str, int] = {}
-    spare = 0x100
-    for byte in range(256):
-        if 0x21 <= byte <= 0x7E or 0xA1 <= byte <= 0xAC or 0xAE <= byte <= 0xFF:
-            alphabet[chr(byte)] = byte
-        else:
-            alphabet[chr(spare)] = byte
-            spare += 1
-    return alphabet

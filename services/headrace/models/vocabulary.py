@@ -1,35 +1,20 @@
-"""The vocabulary in a GGUF file's metadata as a `tokenizers` tokeniser."""
+"""The vocabulary in a GGUF file's metadata as a `tokenizers` tokeniser: byte-level BPE, or SentencePiece's BPE."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders
 from tokenizers.models import BPE
 
 from headrace.models.errors import BadGguf, UnsupportedModel
 from headrace.models.gguf_file import GgufFile
+from headrace.models.sentencepiece import Piece, PieceKind, piece_bpe
+from headrace.models.splitting import normaliser, pre_tokeniser
 
-_DIGITS_ALONE = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"}
-"""Names (`tokenizer.ggml.pre`) that mean: each digit alone, the rest as GPT-2 splits."""
-_GPT2 = {"gpt-2", "mpt", "olmo", "jais"}
-"""Names that mean: as GPT-2 splits."""
-
-_ENDS = {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|end|>", "</s>"}
+_ENDS = {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|end|>", "</s>", "<end_of_turn>"}
 """Control tokens that end a turn wherever a vocabulary has them, beside the one that it names as its end."""
-
-
-class _Kind(enum.IntEnum):
-    """`tokenizer.ggml.token_type`."""
-
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,29 +33,40 @@ class Vocabulary:
 
 
 def read_vocabulary(file: GgufFile) -> Vocabulary:
-    """The byte-level BPE vocabulary of `file`. Raises UnsupportedModel for another kind, BadGguf for a broken one."""
+    """The vocabulary of `file`. Raises UnsupportedModel for a kind that is not known, BadGguf for a broken one."""
     model = file.get("tokenizer.ggml.model", str)
-    if model != "gpt2":
-        raise UnsupportedModel(file.path.name, f"tokeniser {model!r}; only byte-level BPE ('gpt2') can be")
+    if model not in ("gpt2", "llama"):
+        reason = f"tokeniser {model!r}; known are byte-level BPE ('gpt2') and SentencePiece's BPE ('llama')"
+        raise UnsupportedModel(file.path.name, reason)
     tokens = file.get_list("tokenizer.ggml.tokens", str)
-    if len(set(tokens)) != len(tokens):
-        raise BadGguf(file.path, "its vocabulary has a token twice")
+    _check_unique(file, tokens)
     kinds = file.get_list("tokenizer.ggml.token_type", int)
     if len(kinds) != len(tokens):
         raise BadGguf(file.path, f"{len(tokens)} tokens but {len(kinds)} token types")
+    if model == "llama":
+        # A token that the model's makers defined is matched as it is written, so it is written with spaces.
+        own = PieceKind.USER_DEFINED
+        tokens = [t.replace("▁", " ") if k == own else t for t, k in zip(tokens, kinds, strict=True)]
+        _check_unique(file, tokens)
     end = _token_id(file, "tokenizer.ggml.eos_token_id", len(tokens))
     if end is None:
         raise BadGguf(file.path, "its vocabulary names no end token")
     unknown = _token_id(file, "tokenizer.ggml.unknown_token_id", len(tokens))
-    others = (i for i, t in enumerate(tokens) if kinds[i] == _Kind.CONTROL and t in _ENDS and i != end)
+    others = (i for i, t in enumerate(tokens) if kinds[i] == PieceKind.CONTROL and t in _ENDS and i != end)
+    sentencepiece = model == "llama"
     return Vocabulary(
-        tokenizer=_byte_level_bpe(file, tokens, kinds),
+        tokenizer=(_sentencepiece if sentencepiece else _byte_level_bpe)(file, tokens, kinds),
         tokens=tokens,
         bos_id=_token_id(file, "tokenizer.ggml.bos_token_id", len(tokens)),
-        add_bos=file.get("tokenizer.ggml.add_bos_token", bool, False),
+        add_bos=file.get("tokenizer.ggml.add_bos_token", bool, sentencepiece),
         end_ids=(end, *others),
         unknown_id=end if unknown is None else unknown,
     )
+
+
+def _check_unique(file: GgufFile, tokens: Sequence[str]) -> None:
+    if len(set(tokens)) != len(tokens):
+        raise BadGguf(file.path, "its vocabulary has a token twice")
 
 
 def _token_id(file: GgufFile, key: str, size: int) -> int | None:
@@ -81,32 +77,43 @@ def _token_id(file: GgufFile, key: str, size: int) -> int | None:
     return token_id
 
 
+def _sentencepiece(file: GgufFile, tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
+    scores = file.get_list("tokenizer.ggml.scores", float)
+    if len(scores) != len(tokens):
+        raise BadGguf(file.path, f"{len(tokens)} tokens but {len(scores)} scores")
+    try:
+        pieces = [
+            Piece(text, score, PieceKind(kind))
+            for text, score, kind in zip(tokens, scores, kinds, strict=True)
+        ]
+    except ValueError as error:
+        raise BadGguf(file.path, f"its vocabulary has a token of an unknown type ({error})") from error
+    return piece_bpe(pieces, leading_space=file.get("tokenizer.ggml.add_space_prefix", bool, True))
+
+
 def _byte_level_bpe(file: GgufFile, tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
     merges = []
     for merge in file.get_list("tokenizer.ggml.merges", str):
         left, _, right = merge.partition(" ")
         merges.append((left, right))
+    name = file.get("tokenizer.ggml.pre", str, "gpt-2")
     try:
-        bpe = BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges)
+        bpe = BPE(
+            vocab={token: i for i, token in enumerate(tokens)},
+            merges=merges,
+            ignore_merges=name == "llama-bpe",
+        )
     except Exception as error:  # the Rust library raises plain Exception
         raise BadGguf(file.path, "its vocabulary and its merges do not fit together") from error
     tokenizer = Tokenizer(bpe)
-    tokenizer.pre_tokenizer = _pre_tokenizer(file)
+    if (normal := normaliser(name)) is not None:
+        tokenizer.normalizer = normal
+    prefix = file.get("tokenizer.ggml.add_space_prefix", bool, False)
+    tokenizer.pre_tokenizer = pre_tokeniser(name, leading_space=prefix, what=file.path.name)
     tokenizer.decoder = decoders.ByteLevel()
-    special = [t for t, kind in zip(tokens, kinds, strict=True) if kind in (_Kind.CONTROL, _Kind.UNKNOWN)]
-    plain = [t for t, kind in zip(tokens, kinds, strict=True) if kind == _Kind.USER_DEFINED]
+    control = (PieceKind.CONTROL, PieceKind.UNKNOWN)
+    special = [t for t, kind in zip(tokens, kinds, strict=True) if kind in control]
+    plain = [t for t, kind in zip(tokens, kinds, strict=True) if kind == PieceKind.USER_DEFINED]
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in plain])
     return tokenizer
-
-
-def _pre_tokenizer(file: GgufFile) -> pre_tokenizers.PreTokenizer:
-    name = file.get("tokenizer.ggml.pre", str, "gpt-2")
-    prefix = file.get("tokenizer.ggml.add_space_prefix", bool, False)
-    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=True)
-    if name in _GPT2:
-        return gpt2
-    if name in _DIGITS_ALONE:
-        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2])
-    known = ", ".join(sorted(_GPT2 | _DIGITS_ALONE))
-    raise UnsupportedModel(file.path.name, f"its text is split the {name!r} way; known are {known}")
