@@ -43,9 +43,10 @@ class Running:
     @classmethod
     def up(cls, store: Path, state: Path, *more: str) -> Self:
         """`headrace up` on free ports."""
-        ports = ("--port", "0", "--set", "router.port=0", "--set", "nats.port=0")
+        ports = ("--port", "0", "--set", "router.port=0", "--set", "nats.port=0", "--set", "console.port=0")
         return cls(
             "up",
+            *([] if "--console" in more else ["--no-console"]),
             "--no-pull",
             "--state",
             str(state),

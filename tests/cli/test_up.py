@@ -159,7 +159,13 @@ def test_every_port_in_use_is_named_before_anything_starts(fake_store: Path, tmp
         ]
         flags = [word for setting in settings for word in ("--set", setting)]
         done = run(
-            "up", "--no-pull", "--state", str(tmp_path), *flags, env={"HEADRACE_MODELS": str(fake_store)}
+            "up",
+            "--no-console",
+            "--no-pull",
+            "--state",
+            str(tmp_path),
+            *flags,
+            env={"HEADRACE_MODELS": str(fake_store)},
         )
     assert done.returncode == 1
     lines = done.stderr.splitlines()
@@ -173,7 +179,7 @@ def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     """With --no-pull and no model: the command that gets one, exit code 1, nothing started."""
     ports = ("--port", "0", "--set", "router.port=0", "--set", "nats.port=0")
     env = {"HEADRACE_MODELS": str(tmp_path / "models")}
-    done = run("up", "--no-pull", "--state", str(tmp_path / "state"), *ports, env=env)
+    done = run("up", "--no-console", "--no-pull", "--state", str(tmp_path / "state"), *ports, env=env)
     assert done.returncode == 1
     assert "headrace model pull smollm2" in done.stderr
 

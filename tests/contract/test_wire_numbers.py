@@ -14,10 +14,10 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
-from headrace.v1 import admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2, trace_pb2
+from headrace.v1 import admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2, state_pb2, trace_pb2
 
 RECORD = Path(__file__).with_name("wire_numbers.txt")
-FILES = [admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2, trace_pb2]
+FILES = [admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2, state_pb2, trace_pb2]
 TYPES = {
     number: name.removeprefix("TYPE_").lower()
     for name, number in vars(FieldDescriptor).items()

@@ -11,10 +11,10 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.v1 import admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2, trace_pb2
+from headrace.v1 import admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2, state_pb2, trace_pb2
 from tests.contract.trips import AN_ID, TRIPS, Trip
 
-FILES = [admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2, trace_pb2]
+FILES = [admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2, state_pb2, trace_pb2]
 STREAMED = {"text", "token_ids", "text_lengths", "payload"}
 
 each_trip = pytest.mark.parametrize("trip", TRIPS, ids=lambda trip: trip.kind.DESCRIPTOR.name)

@@ -21,6 +21,7 @@ from headrace.contract.subjects import CONTENT_TYPE_PROTOBUF, Queue
 from headrace.contract.values import Accepted, Outcome, OutcomeKind, Priority, Task, TokenChunk
 from headrace.v1 import admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2
 from tests.contract import strategies as values
+from tests.contract.state_trips import STATE_TRIPS
 from tests.contract.trace_trips import TRACE_TRIPS
 
 AN_ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -229,4 +230,5 @@ TRIPS = [
         lambda message: admin.decode_status(message.SerializeToString()),
     ),
     *(Trip(*parts) for parts in TRACE_TRIPS),
+    *(Trip(*parts) for parts in STATE_TRIPS),
 ]

@@ -79,7 +79,8 @@ async def worker(folder: Path) -> Mapping[str, float]:
     }
     flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
     up = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "headrace.cli", "up", "--state", str(folder / "state"), "--no-pull", *flags,
+        sys.executable, "-m", "headrace.cli", "up", "--no-console", "--no-pull",
+        "--state", str(folder / "state"), *flags,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     assert up.stdout is not None

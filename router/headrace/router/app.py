@@ -25,6 +25,7 @@ from headrace.router.core.events import DrainBegan, DrainEnded, PeersServe
 from headrace.router.core.scheduler import Scheduler
 from headrace.router.core.settings import SchedulerSettings
 from headrace.router.delivery import Delivery
+from headrace.router.figures import Figures
 from headrace.router.gateways import Gateways
 from headrace.router.intake import Intake
 from headrace.router.leases import Leases
@@ -40,7 +41,9 @@ from headrace.router.queues import Queues
 from headrace.router.recorder import Recorder
 from headrace.router.references import ANSWER_S, References
 from headrace.router.service import SERVICE, RouterService
+from headrace.router.showing import Showing
 from headrace.router.spans import RouterSpans
+from headrace.router.state import Portrait, Seen
 from headrace.router.strays import Strays
 from headrace.router.waits import Waits
 from headrace.router.workers import Workers
@@ -139,6 +142,7 @@ class Router:
         self._sender = SpanSender(connection, telemetry.recent, "router", router_id)
         recorded = RouterMetrics(metrics)
         self._ledger = Ledger()
+        self._clock, self._figures = clock, Figures()
         self._conductor = Conductor(
             scheduler,
             clock=clock,
@@ -146,10 +150,11 @@ class Router:
             spans=spans,
             metrics=recorded,
             waits=waits,
+            figures=self._figures,
             recorder=recorder,
         )
         tell = self._conductor.tell
-        models = RouterModels(ModelStore(settings.models))
+        models = self._models = RouterModels(ModelStore(settings.models))
         self._gateways = Gateways(router_id)
         self._gateways.on_told(self._conductor.catch_up, self._conductor.follow_no_more)
         self._workers = Workers(
@@ -295,6 +300,7 @@ class Router:
                 ("layout", self._keeper.run()),
                 ("broker", self._watch_broker()),
                 ("spans", self._sender.run()),
+                ("showing", self._showing(address, shutdown).run()),
             )
             await self._answer_operators(address, shutdown)
             running = [group.create_task(part, name=name) for name, part in parts]
@@ -315,6 +321,21 @@ class Router:
             grace_s=self._settings.router.drain_grace_s,
         )
         await AdminAnswers(self._connection, members=admin.members, drain=admin.drain).listen()
+
+    def _showing(self, address: str, shutdown: Shutdown) -> Showing:
+        def look() -> Seen:
+            return Seen(
+                workers=self._conductor.workers(),
+                waiting=self._conductor.waiting(),
+                backlogs=self._queues.backlogs(),
+                links=self._workers.links(),
+                models=self._models.states(),
+                held=len(self._ledger),
+                draining=shutdown.draining,
+            )
+
+        portrait = Portrait(self._router_id, address, clock=self._clock, figures=self._figures, look=look)
+        return Showing(self._connection, self._router_id, portrait=portrait, health=self._health)
 
     async def _watch_broker(self) -> None:
         """Tells how the broker is; pulls anew on each new connection; ends the router where it was refused for good."""

@@ -19,3 +19,7 @@ class Clock:
     def of_unix(self, unix_s: float) -> float:
         """The moment of a Unix time on this clock."""
         return unix_s - self._offset
+
+    def to_unix(self, at_s: float) -> float:
+        """The Unix time of a moment on this clock."""
+        return at_s + self._offset

@@ -26,7 +26,9 @@ from headrace.router.core.events import (
     WorkerLost,
 )
 from headrace.router.core.scheduler import Load, Scheduler
+from headrace.router.core.view import QueueView, WorkerView
 from headrace.router.delivery import Delivery
+from headrace.router.figures import Figures
 from headrace.router.gateway_link import GatewayLink
 from headrace.router.gateways import Gateways
 from headrace.router.leases import Leases
@@ -55,9 +57,11 @@ class Conductor:
         spans: RouterSpans,
         metrics: RouterMetrics,
         waits: Waits,
+        figures: Figures,
         recorder: Recorder | None = None,
     ) -> None:
         self._scheduler = scheduler
+        self._figures = figures
         self._clock = clock
         self._ledger = ledger
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,6 +135,14 @@ class Conductor:
         if isinstance(event, WorkerJoined | WorkerDraining | WorkerLost | DrainBegan):
             self._on_fleet()
 
+    def workers(self) -> tuple[WorkerView, ...]:
+        """Who has joined, and what their lanes run."""
+        return self._scheduler.workers()
+
+    def waiting(self) -> tuple[QueueView, ...]:
+        """The queues of which requests wait here."""
+        return self._scheduler.queues()
+
     def served(self) -> frozenset[str]:
         """The models that this router has lanes for."""
         return self._scheduler.served()
@@ -144,8 +156,12 @@ class Conductor:
         match command:
             case cmd.Deliver(request_id=request_id, tokens=tokens):
                 record = self._ledger[request_id]
+                first = record.first_token_s is None
                 record.keep(tokens)
                 self._delivery.tokens(record, tokens)
+                self._figures.tokens += len(tokens.token_ids)
+                if first:
+                    self._figures.first(record)
             case cmd.Start():
                 self._start(command)
             case cmd.Pause(worker=worker, batch=batch, by=by):
@@ -245,6 +261,7 @@ class Conductor:
         outcome = record.outcome(
             command.kind, time.time(), finish_reason=command.finish_reason, failure=command.failure
         )
+        self._figures.ended(record, outcome)
         settle = partial(self._outcomes.settle, record, outcome, dead=command.dead)
         self._spawn(self._finish(record, settle), f"settle {record.id}")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from headrace.contract.errors import InvalidRequest
 from headrace.contract.requests import Request
+from headrace.contract.state import ModelState
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from headrace.models.template import ChatTemplate
@@ -67,6 +68,18 @@ class RouterModels:
 
     def versions(self) -> dict[str, str]:
         return {name: model.manifest.version for name, model in self._loaded.items()}
+
+    def states(self) -> tuple[ModelState, ...]:
+        """As those who look on see them, by name."""
+        return tuple(
+            ModelState(
+                name=name,
+                version=(manifest := self._loaded[name].manifest).version,
+                task=manifest.task,
+                context_length=manifest.context_length,
+            )
+            for name in sorted(self._loaded)
+        )
 
     def look(self) -> bool:
         """Loads what is new or changed in the store; whether there was any. Blocks: run it in a thread."""

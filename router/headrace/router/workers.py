@@ -96,6 +96,10 @@ class Workers:
             link.router_leaves = True
             link.ready.set()
 
+    def links(self) -> dict[str, WorkerLink]:
+        """By worker id, to be looked at."""
+        return dict(self._links)
+
     def members(self) -> tuple[Member, ...]:
         """As operators see them."""
         return tuple(link.member(self._router_id) for link in self._links.values())

@@ -11,6 +11,7 @@ import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from headrace.cli.addresses import dialled
 from headrace.cli.full_disk import FullDisk
 from headrace.cli.mesh import Hears, Mesh
 from headrace.cli.supervisor import Supervisor
@@ -46,6 +47,10 @@ async def bring_up(mesh: Mesh, children: Supervisor, hears: Hears) -> Sequence[M
     await _with_patience(_serves(mesh.gateway), f"the gateway at {mesh.gateway} to serve")
     what = "the worker to join" if mesh.workers == 1 else f"{mesh.workers} workers to join"
     models = await _with_patience(_lanes_run(mesh.gateway, _lanes_expected(mesh)), what)
+    if mesh.console:  # last: a mesh that answers does not wait for it
+        children.start(mesh.console_spec(hears))
+        own = mesh.settings.console
+        await _with_patience(_listens(dialled(own.host, own.port)), "the console to listen")
     children.settle()
     return models
 

@@ -1,22 +1,18 @@
-"""One connection to NATS for the length of a command on dead letters, and what is said where there is none."""
+"""A command on dead letters: one connection to NATS for its length."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import uvloop
-from nats.aio.client import Client
 
 from headrace.cli.failures import one_line_errors
-from headrace.contract.errors import StartError
+from headrace.cli.nats_call import connected_at_once
 from headrace.dead.letters import DeadLetters
 from headrace.runtime.logs import configure_logs
-from headrace.runtime.nats_connection import connect
-from headrace.runtime.nats_state import Link, LinkState
-from headrace.runtime.settings import LogSettings, NatsSettings, Settings
+from headrace.runtime.settings import LogSettings, Settings
 
 T = TypeVar("T")
 
@@ -27,37 +23,9 @@ def call_letters(settings: Settings, ask: Callable[[DeadLetters], Awaitable[T]])
     configure_logs(LogSettings(level="error"), process="dead")
 
     async def connected() -> T:
-        async with _connected_at_once(settings.nats) as nc:
+        async with connected_at_once(settings.nats, "headrace dead") as nc:
             return await ask(await DeadLetters.open(nc))
 
     with one_line_errors(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(connected())
     raise AssertionError("an error ends the command above")
-
-
-@asynccontextmanager
-async def _connected_at_once(settings: NatsSettings) -> AsyncIterator[Client]:
-    """A client; a process waits for its broker, a person is told that it is not there. Raises StartError."""
-    problem = "no answer in time"
-
-    def heard(state: LinkState) -> None:
-        nonlocal problem
-        if state.link is Link.CONNECTING and state.problem:
-            problem = state.problem
-            if len(settings.servers) > 1:
-                return  # the next try may find another one
-            patience.reschedule(asyncio.get_running_loop().time())
-
-    connection = connect(settings, "headrace dead", on_state=heard)
-    try:
-        async with asyncio.timeout(settings.connect_timeout_s) as patience:
-            nc = await connection.__aenter__()
-    except TimeoutError:
-        raise StartError(
-            f"NATS at {settings.shown} is not reachable: {problem}",
-            "Start a mesh with `headrace up`, or name its NATS with --nats-url",
-        ) from None
-    try:
-        yield nc
-    finally:
-        await connection.__aexit__(None, None, None)

@@ -15,10 +15,11 @@ from headrace.cli.drain import drain
 from headrace.cli.generate import generate
 from headrace.cli.members import members
 from headrace.cli.plan import plan
-from headrace.cli.processes import gateway, router, worker
+from headrace.cli.processes import console, gateway, router, worker
 from headrace.cli.requests import cancel, models, result, submit
 from headrace.cli.settings_table import settings
 from headrace.cli.simulate import simulate
+from headrace.cli.top import top
 from headrace.cli.trace import trace, traces
 from headrace.cli.up import up
 
@@ -101,6 +102,16 @@ _add(
 )
 _add(trace, _OPERATE, "  headrace trace 0197f3a2-…\n  headrace trace 4bf92f3577b34da6a3ce929d0e0e4736 --json")
 _add(traces, _OPERATE, "  headrace traces\n  headrace traces --failed --limit 100")
+_add(
+    top,
+    _OPERATE,
+    "  headrace top\n  headrace top --nats-url nats://broker:4222 --once\n  headrace top --json | jq .figures",
+)
+_add(
+    console,
+    _OPERATE,
+    "  headrace console\n  headrace console --nats-url nats://broker:4222 --port 7780 --host 0.0.0.0",
+)
 _add(router, _SINGLE, "  headrace router --host 0.0.0.0 --nats-url nats://broker:4222")
 _add(gateway, _SINGLE, "  headrace gateway --host 0.0.0.0 --port 7700 --nats-url nats://broker:4222")
 _add(

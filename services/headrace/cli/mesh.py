@@ -13,6 +13,7 @@ from headrace.contract.errors import StartError
 from headrace.runtime.child_process import tied_to_parent
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import (
+    ConsoleSettings,
     GatewaySettings,
     RouterSettings,
     Settings,
@@ -39,6 +40,8 @@ class Mesh:
     environ: Mapping[str, str] = field(repr=False)  # may hold passwords
     nats: EmbeddedNats | None
     nats_argv: tuple[str, ...]
+    console: bool = False
+    """Whether the console runs, too."""
 
     @property
     def gateway(self) -> str:
@@ -51,6 +54,12 @@ class Mesh:
         return dialled(self.settings.router.host, self.settings.router.port)
 
     @property
+    def console_url(self) -> str:
+        """Where browsers look; empty without a console."""
+        own = self.settings.console
+        return f"http://{dialled(own.host, own.port)}/" if self.console else ""
+
+    @property
     def nats_shown(self) -> str:
         """Where the broker is, without any password."""
         return self.nats.url if self.nats else self.settings.nats.shown
@@ -58,12 +67,13 @@ class Mesh:
     @property
     def names(self) -> list[str]:
         """Of all children, in the order of the way of a request."""
-        return [*(["nats"] if self.nats else []), "router", "gateway", *self.worker_names]
+        console = ["console"] if self.console else []
+        return [*(["nats"] if self.nats else []), "router", "gateway", *self.worker_names, *console]
 
     @property
     def stop_order(self) -> list[str]:
         """Who takes new work stops first; whom the others need to finish theirs stops last."""
-        return ["gateway", "router", *self.worker_names, "nats"]
+        return ["gateway", "router", *self.worker_names, "console", "nats"]
 
     @property
     def worker_names(self) -> list[str]:
@@ -86,6 +96,10 @@ class Mesh:
     def gateway_spec(self, hears: Hears) -> ChildSpec:
         """The gateway."""
         return self._spec("gateway", "gateway", self.settings.gateway.drain_grace_s, hears, {})
+
+    def console_spec(self, hears: Hears) -> ChildSpec:
+        """The console."""
+        return self._spec("console", "console", 0.0, hears, {})
 
     def worker_specs(self, hears: Hears) -> Iterator[ChildSpec]:
         """The workers."""
@@ -128,6 +142,7 @@ def plan_mesh(
     environ: Mapping[str, str],
     config: Path | None = None,
     workers: int = 1,
+    console: bool = False,
 ) -> Mesh:
     """Settles ports and settings, and checks that all can start; nothing runs yet.
 
@@ -136,12 +151,12 @@ def plan_mesh(
     """
     settings = load_settings(overrides, config=config, environ=environ)
     embedded = settings.nats.url is None
-    overrides = {**overrides, **_ports(settings, embedded)}
+    overrides = {**overrides, **_ports(settings, embedded, console=console)}
     settings = load_settings(overrides, config=config, environ=environ)
     if settings.log.format == "auto":
         overrides["log.format"] = "json"  # the view makes them readable
     nats = EmbeddedNats(settings.nats) if embedded else None
-    argv = _check(settings, nats)
+    argv = _check(settings, nats, console=console)
     if nats is not None:
         overrides["nats.url"] = nats.url  # dialled over loopback where the server listens on all addresses
     return Mesh(
@@ -151,6 +166,7 @@ def plan_mesh(
         environ=_child_environ(environ, overrides, config),
         nats=nats,
         nats_argv=tuple(argv),
+        console=console,
     )
 
 
@@ -164,25 +180,28 @@ def _lanes_each(own: WorkerSettings, workers: int) -> int:
     return max(1, choose_lanes(0, own.threads_per_lane or 1, device) // workers)
 
 
-def _ports(settings: Settings, embedded: bool) -> dict[str, object]:
+def _ports(settings: Settings, embedded: bool, *, console: bool) -> dict[str, object]:
     """A number for each port that is left open: the processes have to find one another, after a restart too."""
     places = {
         "gateway.port": (settings.gateway.host, settings.gateway.port),
         "router.port": (settings.router.host, settings.router.port),
         "nats.port": (settings.nats.host, settings.nats.port if embedded else 1),
+        "console.port": (settings.console.host, settings.console.port if console else 1),
     }
     hosts = {key: host for key, (host, port) in places.items() if port == 0}
     return dict(zip(hosts, free_ports(hosts.values()), strict=True))
 
 
-def _check(settings: Settings, nats: EmbeddedNats | None) -> Sequence[str]:
+def _check(settings: Settings, nats: EmbeddedNats | None, *, console: bool) -> Sequence[str]:
     """The command line of the embedded server. Raises everything that is wrong, at once."""
     faults: list[StartError] = []
     argv: Sequence[str] = ()
-    listening: tuple[tuple[GatewaySettings | RouterSettings, str], ...] = (
+    listening: list[tuple[GatewaySettings | RouterSettings | ConsoleSettings, str]] = [
         (settings.gateway, "gateway.port"),
         (settings.router, "router.port"),
-    )
+    ]
+    if console:
+        listening.append((settings.console, "console.port"))
     for section, key in listening:
         try:
             check_free(section.host, section.port, key)

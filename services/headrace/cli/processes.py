@@ -1,4 +1,4 @@
-"""`headrace router`, `headrace gateway`, `headrace worker`: one process each, until a signal drains it."""
+"""`headrace router`, `gateway`, `worker` and `console`: one process each, until a signal drains it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from headrace.cli.options import (
     read_settings,
 )
 
-Process = Literal["router", "gateway", "worker"]
+Process = Literal["router", "gateway", "worker", "console"]
 
 
 def router(
@@ -59,6 +59,22 @@ def gateway(
 ) -> None:
     """Run one gateway: the gRPC front door for clients."""
     _run("gateway", config, assignments, {"gateway.host": host, "gateway.port": port, "nats.url": nats_url})
+
+
+def console(
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address to listen on.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", help="Port that browsers dial; 7780 by default.", show_default=False),
+    ] = None,
+    nats_url: NatsUrlOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Run the console: a web page that shows the mesh live, and replays dead letters for operators."""
+    _run("console", config, assignments, {"console.host": host, "console.port": port, "nats.url": nats_url})
 
 
 def worker(
@@ -106,6 +122,7 @@ def _run(process: Process, config: ConfigOption, assignments: SetOption, flags: 
         "router": settings.router.id or "",
         "gateway": settings.gateway.id or "",
         "worker": settings.worker.name,
+        "console": "",
     }
     configure_logs(settings.log, process=process, instance=instances[process])
     change_level_on_signals(settings.log.level)

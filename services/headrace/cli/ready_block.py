@@ -15,11 +15,14 @@ from headrace.contract.deliver import Model
 _DEFAULT_GATEWAY = "127.0.0.1:7700"
 
 
-def print_ready(console: Console, mesh: Mesh, models: Sequence[Model], took_s: float) -> None:
-    """The block, in one piece: framed on a terminal, plain elsewhere."""
+def print_ready(
+    console: Console, mesh: Mesh, models: Sequence[Model], took_s: float, fragment: str = ""
+) -> None:
+    """The block, in one piece: framed on a terminal, plain elsewhere. `fragment` ends the console's URL."""
     rows = [
         _row("gRPC gateway", mesh.gateway),
         _row("NATS", mesh.nats_shown + ("" if mesh.nats else "  (not ours)")),
+        *([_row("console", mesh.console_url + fragment)] if mesh.console else []),
         _row("models", ", ".join(_described(model) for model in models)),
         Text(),
         *_how_to(mesh, models),

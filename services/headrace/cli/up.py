@@ -22,7 +22,8 @@ from headrace.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from headrace.cli.log_view import LogView
     from headrace.cli.mesh import Mesh
@@ -54,6 +55,9 @@ def up(
     pull: Annotated[
         bool, typer.Option("--pull/--no-pull", help="Get a model first where the store holds none.")
     ] = True,
+    console: Annotated[
+        bool, typer.Option("--console/--no-console", help="Run the console, a web page that shows the mesh.")
+    ] = True,
     models: ServedModelsOption = None,
     device: DeviceOption = None,
     compute_type: ComputeTypeOption = None,
@@ -63,7 +67,7 @@ def up(
     config: ConfigOption = None,
     assignments: SetOption = None,
 ) -> None:
-    """Run a whole mesh on this machine: NATS, router, gateway and workers.
+    """Run a whole mesh on this machine: NATS, router, gateway, workers and the console.
 
     What falls is started again. Ctrl-C drains and ends everything; a second one ends it at once.
     """
@@ -89,18 +93,35 @@ def up(
 
     _log_as_up([], LogSettings())
     with one_line_errors():
-        mesh = plan_mesh(overrides, environ=environ, config=config, workers=workers)
+        fragment = _operator(overrides, environ, config) if console else ""
+        mesh = plan_mesh(overrides, environ=environ, config=config, workers=workers, console=console)
         try:
             if workers:
                 bring_models(mesh.settings, pulling=pull)
-            code = _run(mesh)
+            code = _run(mesh, fragment)
         finally:
             if mesh.nats is not None:
                 mesh.nats.release()
     raise typer.Exit(code)
 
 
-def _run(mesh: Mesh) -> int:
+def _operator(overrides: dict[str, object], environ: Mapping[str, str], config: Path | None) -> str:
+    """What makes whoever follows the link an operator of the console: a token for this run, which a person at a
+    terminal gets where the settings have none. Behind the #, so that it goes to no server and into no log of one.
+    """
+    import secrets
+    import sys
+
+    from headrace.runtime.settings import load_settings
+
+    settings = load_settings(overrides, config=config, environ=environ)
+    if settings.console.token or settings.gateway.admin_token or not sys.stdout.isatty():
+        return ""
+    overrides["console.token"] = secrets.token_urlsafe(18)
+    return f"#operator={overrides['console.token']}"
+
+
+def _run(mesh: Mesh, fragment: str) -> int:
     import time
 
     from rich.console import Console
@@ -120,7 +141,7 @@ def _run(mesh: Mesh) -> int:
         async with Shutdown(second=supervisor.end_at_once) as shutdown, supervisor.running(mesh.stop_order):
             models = await shutdown.unless_requested(bring_up(mesh, supervisor, view.show))
             if models is not None:
-                print_ready(Console(), mesh, models, time.monotonic() - began_s)
+                print_ready(Console(), mesh, models, time.monotonic() - began_s, fragment)
                 await shutdown.requested()
 
     return run_process(run())

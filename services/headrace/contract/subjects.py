@@ -10,6 +10,9 @@
     hr.v1.admin.status                       who is there                     core NATS, request-reply
     hr.v1.admin.drain.<kind>.<id>            drain it                         core NATS, request-reply
     hr.v1.span.<process>.<instance>          spans that have ended            core NATS
+    hr.v1.state.ask                          show yourselves for a while      core NATS
+    hr.v1.state.router.<id>                  a router, as it is now           core NATS
+    hr.v1.span.<process>.<instance>          spans that have ended            core NATS
 
 A name that goes into a subject must be one subject token: letters, digits, `_` and `-`, at most 64 characters.
 """
@@ -41,6 +44,9 @@ SEEN_WILDCARD = f"{ROOT}.seen.>"
 CLAIM_WILDCARD = f"{ROOT}.claim.>"
 ADMIN_STATUS = f"{ROOT}.admin.status"
 DRAIN_WILDCARD = f"{ROOT}.admin.drain.>"
+SPANS_WILDCARD = f"{ROOT}.span.>"
+STATE_ASK = f"{ROOT}.state.ask"
+STATE_WILDCARD = f"{ROOT}.state.router.*"
 SPANS_WILDCARD = f"{ROOT}.span.>"
 
 MAX_NAME_LENGTH = 64
@@ -202,6 +208,11 @@ def parse_drain(subject: str) -> tuple[MemberKind, str]:
 def span_subject(process: str, instance: str) -> str:
     """Where a process tells of spans that have ended."""
     return f"{ROOT}.span.{process}.{instance}"
+
+
+def state_subject(router_id: str) -> str:
+    """Where a router shows what it is and does, while somebody looks on."""
+    return f"{ROOT}.state.router.{router_id}"
 
 
 def check_reply_subject(subject: str, tenant: str) -> str:

@@ -15,6 +15,7 @@ import platformdirs
 from pydantic import Field, ValidationError
 
 from headrace.contract.requests import Limits
+from headrace.runtime.settings_console import ConsoleSettings
 from headrace.runtime.settings_docs import SettingDoc, describe_model, env_name
 from headrace.runtime.settings_faults import Fault, SettingsError
 from headrace.runtime.settings_grpc import GrpcSettings
@@ -27,6 +28,7 @@ from headrace.runtime.settings_sources import Gathered, gather
 from headrace.runtime.settings_traces import TraceSettings
 
 __all__ = [
+    "ConsoleSettings",
     "Fault",
     "GatewaySettings",
     "GrpcSettings",
@@ -121,6 +123,7 @@ class Settings(Section):
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
     grpc: GrpcSettings = Field(default_factory=GrpcSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)

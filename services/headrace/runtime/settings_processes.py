@@ -172,7 +172,7 @@ class GatewaySettings(Section):
     rejoin_max_wait_s: Seconds = Field(
         default=5.0, description="Longest wait in seconds between attempts to reach a router."
     )
-    admin_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = Field(
+    admin_token: Annotated[SecretStr, AfterValidator(check_token)] | None = Field(
         default=None,
         description="Who brings it as `authorization: Bearer` may list and drain the members of the mesh; `headrace"
         " members` and `drain` read it from here. None: only calls from the gateway's own machine may, which a proxy"
@@ -194,7 +194,7 @@ class GatewaySettings(Section):
         return self
 
 
-def _check_token(token: SecretStr) -> SecretStr:
+def check_token(token: SecretStr) -> SecretStr:
     """Metadata of a call is printable ASCII. The text never quotes the token."""
     if not re.fullmatch(r"[!-~]{8,512}", token.get_secret_value()):
         raise ValueError("must be 8 to 512 printable ASCII characters, without spaces")

@@ -20,6 +20,7 @@ from headrace.router.core.lives import Lives
 from headrace.router.core.outlook import Outlook
 from headrace.router.core.overload import limit_s, may_refuse, refusal, victims
 from headrace.router.core.settings import SchedulerSettings
+from headrace.router.core.view import QueueView, WorkerView, view_queues, view_workers
 from headrace.router.core.waiting import WaitingList
 
 
@@ -81,6 +82,14 @@ class Scheduler:
             lanes=slots,
             free_lanes=self._fleet.open_slots(model),
         )
+
+    def workers(self) -> tuple[WorkerView, ...]:
+        """Who has joined, and what their lanes run."""
+        return view_workers(self._fleet, self._lives)
+
+    def queues(self) -> tuple[QueueView, ...]:
+        """Of whom requests wait here, for how long."""
+        return view_queues(self._lives)
 
     def waits(self, request_id: str) -> bool:
         """Whether it is held, and on no lane."""
