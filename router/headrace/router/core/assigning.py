@@ -65,7 +65,7 @@ class Assigning:
 
     def _next(self, now: float) -> list[Command] | None:
         waiting = self._lives.waiting
-        if len(waiting) and not self._lives.draining:
+        if len(waiting) and self._fleet.roomy and not self._lives.draining:
             heads = waiting.heads()
             if len(heads) > 1:
                 heads.sort(key=lambda entry: (entry[1].level, waiting.rank(entry[1])))

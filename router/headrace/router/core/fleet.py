@@ -140,6 +140,8 @@ class Fleet:
     workers: dict[str, Worker] = field(default_factory=dict)
     _open: dict[str, Worker] = field(default_factory=dict)
     """Those that can begin a batch now: few when there is much to do, and then picking must be quick."""
+    _roomy: dict[str, Worker] = field(default_factory=dict)
+    """Those that stay and have a free lane, with a slot for it or without."""
     _paused: dict[str, Worker] = field(default_factory=dict)
     """Those that can go on with a paused batch now."""
     _rooms: dict[str, int] = field(default_factory=dict)
@@ -188,6 +190,7 @@ class Fleet:
     def leave(self, name: str) -> list[Batch]:
         """Takes the worker out; gives the batches that were on it."""
         self._open.pop(name, None)
+        self._roomy.pop(name, None)
         self._paused.pop(name, None)
         worker = self.workers.pop(name, None)
         self._forget()
@@ -255,6 +258,11 @@ class Fleet:
     def open(self, model: str) -> Iterator[Worker]:
         """Those of them that can begin a batch now."""
         return (w for w in self._open.values() if model in w.costs)
+
+    @property
+    def roomy(self) -> bool:
+        """Whether any worker has a free lane: without one nothing can begin, whatever is paused for it."""
+        return bool(self._roomy)
 
     def resumable(self) -> Worker | None:
         """A worker that has a free slot and a paused batch."""
@@ -332,7 +340,9 @@ class Fleet:
         worker.pace[batch.model] = duration_s(costs, (TYPICAL,))
 
     def _changed(self, worker: Worker) -> None:
-        _keep(self._open, worker, there=worker.open_slots > 0)
+        roomy = not worker.draining and None in worker.lanes
+        _keep(self._roomy, worker, there=roomy)
+        _keep(self._open, worker, there=roomy and worker.open_slots > 0)
         free = worker.running < worker.slots
         _keep(
             self._paused,
