@@ -65,6 +65,8 @@ class Recent:
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
             summary = self._summary(entry)
+            if not summary.request_id and not summary.error:
+                continue  # a call of no request that went well, such as somebody's look at the members
             if not failed_only or (summary.outcome or "completed") != "completed" or summary.error:
                 found.append(summary)
         return TraceList(traces=tuple(found), memory=self._memory.state)
