@@ -62,3 +62,12 @@ def smollm2() -> StoredModel:
     """The real model, from the model store; pulled where it is not there yet."""
     root = Path(os.environ.get("HEADRACE_MODELS") or default_root())
     return pull(ModelStore(root), "smollm2").model
+
+
+@pytest.fixture(scope="session")
+def minilm() -> StoredModel:
+    """The real model that embeds, pulled where it is not there yet. In a store of its own, so that the meshes of other
+    tests, which serve all that is in theirs, do not load it.
+    """
+    root = Path(os.environ.get("HEADRACE_MODELS") or default_root())
+    return pull(ModelStore(root.with_name(f"{root.name}-minilm")), "minilm").model

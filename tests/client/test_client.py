@@ -58,6 +58,12 @@ class ActingGateway(InferenceServiceServicer):
         self.began = asyncio.Event()
         self.ended = asyncio.Event()
 
+    async def Embed(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    def Translate(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        raise NotImplementedError
+
     async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self.metadata = dict(context.invocation_metadata())
         self.began.set()

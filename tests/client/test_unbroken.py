@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -25,6 +27,7 @@ from headrace.contract.inference_wire import (
     result_response,
     submit_response,
 )
+from headrace.contract.task_wire import embed_response
 from headrace.contract.values import (
     Accepted,
     FinishReason,
@@ -107,6 +110,18 @@ class ActingGateway(InferenceServiceServicer):
         self.mesh.called(self.name, method)
         if self.refuses is not None:
             raise self.refuses
+
+    async def Embed(self, request: Any, context: Any) -> Any:
+        self._asked("Embed")
+        if request.request_id not in self.mesh.published:
+            self.mesh.published.append(request.request_id)
+        if self.breaks == -1:
+            raise self.error
+        vectors = tuple(struct.pack("<2f", len(text), 0.5) for text in request.texts)
+        return embed_response(replace(outcome(request.request_id), vectors=vectors))
+
+    def Translate(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        raise NotImplementedError
 
     async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self._asked("Generate")
@@ -425,3 +440,23 @@ def test_what_is_no_address_is_refused(addresses: str) -> None:
     """Before anything is called."""
     with pytest.raises(InvalidRequest, match="HOST:PORT"):
         HeadraceClient(addresses)
+
+
+async def test_texts_are_embedded_by_the_next_gateway_under_the_same_id(mesh: Mesh, serve: Serve) -> None:
+    """So they are embedded once, whichever gateway is lost."""
+    first, second = await serve("a", breaks=-1), await serve("b")
+    async with HeadraceClient(f"{first.address},{second.address}") as client:
+        done = await client.embed(["abc", "d"], model="tiny", timeout_s=LIMIT_S)
+    assert done.embeddings == ((3.0, 0.5), (1.0, 0.5))
+    assert mesh.published == [done.request_id]
+
+
+async def test_texts_that_are_refused_are_not_sent_elsewhere(mesh: Mesh, serve: Serve) -> None:
+    """The error names the text."""
+    first, second = await serve("a"), await serve("b")
+    first.refuses = InvalidRequest("texts[3]", "has 300 tokens; the context length is 256")
+    async with HeadraceClient(f"{first.address},{second.address}") as client:
+        with pytest.raises(InvalidRequest, match="300 tokens") as refused:
+            await client.embed(["abc"], model="tiny", timeout_s=LIMIT_S)
+    assert refused.value.field == "texts[3]"
+    assert not mesh.published

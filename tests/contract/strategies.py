@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from typing import TypeVar
 
@@ -76,7 +77,14 @@ SAMPLINGS = st.builds(
     top_p=MILLIONTHS,
     repetition_penalty=MILLIONTHS.map(lambda value: round(0.5 + 1.5 * value, 6)),
     ignore_end=st.booleans(),
+    beam_size=st.integers(1, 32),
 )
+VECTORS = st.lists(
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=40).map(
+        lambda numbers: struct.pack(f"<{len(numbers)}f", *numbers)
+    ),
+    max_size=3,
+).map(tuple)
 CUT_TEXTS = st.lists(st.tuples(UINT32, TEXTS), max_size=5)
 """Tokens, each with the text that it completes."""
 
@@ -118,6 +126,7 @@ OUTCOMES = st.builds(
     text=TEXTS,
     token_ids=TOKEN_IDS,
     payload=st.none() | PAYLOADS,
+    vectors=VECTORS,
 ) | st.builds(
     lambda chunk: Outcome(
         request_id="r",
@@ -148,6 +157,9 @@ REQUESTS = st.builds(
     reply_to=TEXTS,
     gateway=TEXTS,
     task=st.sampled_from(Task),
+    texts=tuples(TEXTS),
+    source_language=TEXTS,
+    target_language=TEXTS,
     payload=st.none() | PAYLOADS,
     keep=st.booleans(),
 )
@@ -192,7 +204,14 @@ JOINS = st.builds(
     lanes=UINT32,
     max_batch=UINT32,
     models=tuples(
-        st.builds(ServedModel, name=TEXTS, version=TEXTS, compute_type=TEXTS, cost=st.none() | COSTS)
+        st.builds(
+            ServedModel,
+            name=TEXTS,
+            version=TEXTS,
+            compute_type=TEXTS,
+            cost=st.none() | COSTS,
+            task=st.sampled_from(Task),
+        )
     ),
     labels=st.dictionaries(TEXTS, TEXTS, max_size=3),
     started_s=SECONDS,
@@ -210,7 +229,13 @@ WORKER_MESSAGES = st.builds(
     WorkerMessage,
     join=st.none() | JOINS,
     progress=tuples(
-        st.builds(EntryProgress, assignment=UINT64, tokens=st.none() | CHUNKS, end=st.none() | ENDS)
+        st.builds(
+            EntryProgress,
+            assignment=UINT64,
+            tokens=st.none() | CHUNKS,
+            end=st.none() | ENDS,
+            vectors=VECTORS,
+        )
     ),
     ended=tuples(st.builds(BatchEnded, batch=UINT64, lane=UINT32)),
     draining=st.booleans(),
@@ -226,6 +251,8 @@ ENTRIES = st.builds(
     max_tokens=UINT32,
     stop=tuples(TEXTS),
     trace=TRACES,
+    texts=tuples(TOKEN_IDS),
+    target_prefix=TOKEN_IDS,
 )
 ROUTER_MESSAGES = st.builds(
     RouterMessage,

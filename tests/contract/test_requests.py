@@ -20,6 +20,7 @@ LIMITS = Limits(
     max_role_bytes=8,
     max_stop_strings=2,
     max_stop_bytes=5,
+    max_texts=3,
 )
 NOW_S = 1000.0
 
@@ -35,6 +36,10 @@ def chat(*contents: str, role: str = "user") -> dict[str, Any]:
     return {"messages": tuple(ChatMessage(role=role, content=content) for content in contents)}
 
 
+def texts(*contents: str) -> dict[str, Any]:
+    return {"task": Task.EMBED, "prompt": "", "texts": contents}
+
+
 def sampling(**changes: Any) -> dict[str, Any]:
     return {"sampling": Sampling(**changes)}
 
@@ -47,6 +52,10 @@ def sampling(**changes: Any) -> dict[str, Any]:
         {"prompt": "ä" * 10},
         {"prompt": " "},
         {"prompt": "\0"},
+        texts("a"),
+        texts("x" * 10, "y" * 9, "z"),
+        {"task": Task.TRANSLATE},
+        {"task": Task.TRANSLATE, "source_language": "x" * 32, **sampling(beam_size=32)},
         chat("hi"),
         chat("x" * 10, "", "y" * 10),
         chat("hi", role="12345678"),
@@ -110,8 +119,25 @@ def test_what_is_at_a_limit_keeps_it(changes: dict[str, Any]) -> None:
         (sampling(repetition_penalty=0.499999), "sampling.repetition_penalty", "0.5 … 2"),
         (sampling(repetition_penalty=2.000001), "sampling.repetition_penalty", "0.5 … 2"),
         (sampling(repetition_penalty=float("nan")), "sampling.repetition_penalty", "0.5 … 2"),
-        ({"task": Task.EMBED}, "task", "embed is not served yet"),
-        ({"task": Task.TRANSLATE}, "task", "translate is not served yet"),
+        ({"task": Task.EMBED}, "prompt", "give what is to be embedded as texts"),
+        (texts(), "texts", "must be 1 … 3 (were 0)"),
+        (texts("a", "b", "c", "d"), "texts", "must be 1 … 3 (were 4)"),
+        (texts("a", ""), "texts[1]", "is empty"),
+        (texts("x" * 10, "y" * 11), "texts", "are 21 bytes long together"),
+        ({"texts": ("a",)}, "texts", "for the task embed alone"),
+        ({"task": Task.TRANSLATE, "prompt": ""}, "prompt", "nothing to translate"),
+        ({"task": Task.TRANSLATE, "prompt": "x" * 21}, "prompt", "is 21 bytes long"),
+        ({"task": Task.TRANSLATE, **chat("hi")}, "messages", "as the prompt"),
+        ({"task": Task.TRANSLATE, "source_language": "x" * 33}, "source_language", "at most 32"),
+        ({"target_language": "fra"}, "target_language", "for the task translate alone"),
+        (sampling(beam_size=0), "sampling.beam_size", "1 … 32 (was 0)"),
+        (sampling(beam_size=33), "sampling.beam_size", "1 … 32 (was 33)"),
+        (sampling(beam_size=2), "sampling.beam_size", "only translate has beams"),
+        (
+            {"task": Task.TRANSLATE, **sampling(beam_size=2, temperature=0.5)},
+            "sampling.beam_size",
+            "exclude one another",
+        ),
         ({"deadline_s": 1000.0}, "deadline", "0.000 s in the past"),
         ({"deadline_s": 998.5}, "deadline", "1.500 s in the past"),
     ],

@@ -16,7 +16,9 @@ from headrace.contract import common_wire as common
 from headrace.contract import deliver_wire as deliver
 from headrace.contract import inference_wire as inference
 from headrace.contract import queue_wire as queue
+from headrace.contract import task_wire as tasks
 from headrace.contract import work_wire as work
+from headrace.contract.requests import Request
 from headrace.contract.subjects import CONTENT_TYPE_PROTOBUF, Queue
 from headrace.contract.values import Accepted, Outcome, OutcomeKind, Priority, Task, TokenChunk
 from headrace.v1 import admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2
@@ -86,7 +88,33 @@ def of_dead_letter(message: queue_pb2.DeadLetter) -> queue.DeadLetter:
 
 
 GENERATE_REQUESTS = values.REQUESTS.map(
-    lambda request: replace(request, reply_to="", gateway="", task=Task.GENERATE, payload=None)
+    lambda request: replace(
+        request,
+        reply_to="",
+        gateway="",
+        task=Task.GENERATE,
+        payload=None,
+        texts=(),
+        source_language="",
+        target_language="",
+    )
+)
+EMBED_REQUESTS = values.REQUESTS.map(
+    lambda request: Request(
+        id=request.id,
+        tenant=request.tenant,
+        model=request.model,
+        priority=request.priority,
+        task=Task.EMBED,
+        texts=request.texts,
+        deadline_s=request.deadline_s,
+        keep=request.keep,
+    )
+)
+TRANSLATE_REQUESTS = values.REQUESTS.map(
+    lambda request: replace(
+        request, reply_to="", gateway="", task=Task.TRANSLATE, payload=None, texts=(), messages=()
+    )
 )
 QUEUED_REQUESTS = values.REQUESTS.map(
     lambda request: replace(
@@ -95,6 +123,15 @@ QUEUED_REQUESTS = values.REQUESTS.map(
 )
 KEYS = st.tuples(values.NAMES, values.IDS)
 TRIPS = [
+    Trip(inference_pb2.EmbedRequest, EMBED_REQUESTS, tasks.encode_embed, tasks.decode_embed),
+    Trip(inference_pb2.EmbedResponse, values.OUTCOMES, tasks.embed_response, tasks.decode_embed_response),
+    Trip(inference_pb2.TranslateRequest, TRANSLATE_REQUESTS, tasks.encode_translate, tasks.decode_translate),
+    Trip(
+        inference_pb2.TranslateResponse,
+        values.ACCEPTED | values.POSITIONS | values.CHUNKS | values.STREAM_ENDS,
+        tasks.translate_response,
+        client.decode_generate_response,
+    ),
     Trip(
         inference_pb2.GenerateRequest, GENERATE_REQUESTS, inference.encode_generate, inference.decode_generate
     ),
@@ -106,9 +143,9 @@ TRIPS = [
     ),
     Trip(
         inference_pb2.SubmitRequest,
-        GENERATE_REQUESTS,
-        client.encode_submit,
-        lambda message: inference.decode_generate(message.request),
+        GENERATE_REQUESTS | EMBED_REQUESTS | TRANSLATE_REQUESTS,
+        tasks.encode_submit,
+        tasks.decode_submit,
     ),
     Trip(
         inference_pb2.SubmitResponse,

@@ -101,7 +101,7 @@ async def test_each_bad_field_is_named(
 
 
 def _submit(generate: Any) -> Any:
-    from headrace.contract.client_wire import encode_submit
+    from headrace.contract.task_wire import encode_submit
 
     whole = encode_submit(Request(id="", tenant="default", model="tiny", priority=Priority.NORMAL))
     whole.request.CopyFrom(generate)

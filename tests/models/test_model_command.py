@@ -93,7 +93,7 @@ def test_an_unknown_model_is_bad_input() -> None:
     pulled, verified = model("pull", "nope"), model("verify", "nope")
     assert (pulled.exit_code, verified.exit_code) == (2, 2)
     assert_one_line(verified, "'nope'", "available: none")
-    assert "available: smollm2" in pulled.stderr
+    assert "available: minilm, smollm2" in pulled.stderr
     assert "Traceback" not in pulled.output
 
 

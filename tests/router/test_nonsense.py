@@ -134,6 +134,28 @@ async def test_a_worker_cannot_speak_for_anothers_work(mesh: Mesh) -> None:
         assert outcome.usage.attempts == 1
 
 
+@pytest.mark.parametrize("vectors", [(b"123",), (b"",), (b"1234", b"12345678"), (b"1234",)], ids=repr)
+async def test_vectors_that_are_none_or_that_nobody_asked_for_cost_the_attempt(
+    mesh: Mesh, vectors: tuple[bytes, ...]
+) -> None:
+    """They are in no outcome: the request has the next attempt, and its answer."""
+    router = await mesh.start_router("r-1")
+    request = a_request(gateway="gw-1")
+    async with gateway(router.address) as client, worker(router.address, mesh.model) as hands:
+        await mesh.publish(request)
+        batch = await hands.batch()
+        done = EntryEnd(finish_reason=FinishReason.END)
+        await hands.send(
+            EntryProgress(assignment=batch.entries[0].assignment, vectors=vectors, end=done),
+            ended=(BatchEnded(batch=batch.batch, lane=batch.lane),),
+        )
+        again = await hands.batch()
+        await hands.make(again.entries[0], "truth")
+        await hands.finish(again)
+        outcome = await client.outcome(request.id)
+        assert (outcome.kind, outcome.vectors, outcome.usage.attempts) == (OutcomeKind.COMPLETED, (), 2)
+
+
 @pytest.mark.parametrize("end", [EntryEnd(), EntryEnd(cancelled=True)], ids=["without a reason", "cancelled"])
 async def test_a_worker_that_gives_back_whatever_it_gets_is_given_it_so_many_times(
     mesh: Mesh, end: EntryEnd

@@ -155,6 +155,7 @@ class Sampling(_message.Message):
     TOP_P_FIELD_NUMBER: _builtins.int
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
     IGNORE_END_FIELD_NUMBER: _builtins.int
+    BEAM_SIZE_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     """0 is greedy, the default; in [0, 2]."""
     top_k: _builtins.int
@@ -165,6 +166,10 @@ class Sampling(_message.Message):
     """1 is none, the default; in [0.5, 2]. After a resumption it sees only the tokens made since then."""
     ignore_end: _builtins.bool
     """End tokens are never chosen, so that exactly max_tokens come. For measurements. Default false."""
+    beam_size: _builtins.int
+    """Translations only: 2 to 32 hypotheses are followed at once, and the best comes as a whole, not token by token. 0, the
+    default, and 1 follow one, which streams. Not with a temperature.
+    """
     def __init__(
         self,
         *,
@@ -173,10 +178,11 @@ class Sampling(_message.Message):
         top_p: _builtins.float | None = ...,
         repetition_penalty: _builtins.float | None = ...,
         ignore_end: _builtins.bool = ...,
+        beam_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_top_p", b"_top_p", "repetition_penalty", b"repetition_penalty", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_top_p", b"_top_p", "ignore_end", b"ignore_end", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_top_p", b"_top_p", "beam_size", b"beam_size", "ignore_end", b"ignore_end", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
     _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
@@ -393,6 +399,7 @@ class Outcome(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     TEXT_LENGTHS_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request."""
     kind: Global___OutcomeKind.ValueType
@@ -427,6 +434,12 @@ class Outcome(_message.Message):
         format. It goes with this message's age.
         """
 
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+        """What TASK_EMBED made: one for each text, in their order. At the end of a stream, too, where they have room in its
+        message; the durable outcome has them always.
+        """
+
     def __init__(
         self,
         *,
@@ -440,14 +453,39 @@ class Outcome(_message.Message):
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         text_lengths: _abc.Iterable[_builtins.int] | None = ...,
         payload: Global___PayloadReference | None = ...,
+        embeddings: _abc.Iterable[Global___Embedding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "payload", b"payload", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_reason", b"finish_reason", "kind", b"kind", "model", b"model", "payload", b"payload", "request_id", b"request_id", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "error", b"error", "finish_reason", b"finish_reason", "kind", b"kind", "model", b"model", "payload", b"payload", "request_id", b"request_id", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+@_typing.final
+class Embedding(_message.Message):
+    """The vector of a text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """As many as the model has dimensions. Of length 1 where the model normalises."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
 
 @_typing.final
 class QueuePosition(_message.Message):

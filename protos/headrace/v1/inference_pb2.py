@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from headrace.v1 import common_pb2 as headrace_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadrace/v1/inference.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18headrace/v1/common.proto\"\xb6\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\'\n\x08priority\x18\x04 \x01(\x0e\x32\x15.headrace.v1.Priority\x12\x0e\n\x06prompt\x18\x05 \x01(\t\x12*\n\x08messages\x18\x06 \x03(\x0b\x32\x18.headrace.v1.ChatMessage\x12\'\n\x08sampling\x18\x07 \x01(\x0b\x32\x15.headrace.v1.Sampling\x12\x12\n\nmax_tokens\x18\x08 \x01(\r\x12\x0c\n\x04stop\x18\t \x03(\t\x12,\n\x08\x64\x65\x61\x64line\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04keep\x18\x14 \x01(\x08J\x04\x08\x0b\x10\x14\"\xc9\x01\n\x10GenerateResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.headrace.v1.AcceptedH\x00\x12,\n\x06queued\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.QueuePositionH\x00\x12)\n\x06tokens\x18\x03 \x01(\x0b\x32\x17.headrace.v1.TokenChunkH\x00\x12(\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x14.headrace.v1.OutcomeH\x00\x42\x07\n\x05\x65vent\"L\n\x08\x41\x63\x63\x65pted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.QueuePosition\"p\n\rAttachRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nfrom_index\x18\x03 \x01(\r\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc7\x01\n\x0e\x41ttachResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.headrace.v1.AcceptedH\x00\x12,\n\x06queued\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.QueuePositionH\x00\x12)\n\x06tokens\x18\x03 \x01(\x0b\x32\x17.headrace.v1.TokenChunkH\x00\x12(\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x14.headrace.v1.OutcomeH\x00\x42\x07\n\x05\x65vent\">\n\rSubmitRequest\x12-\n\x07request\x18\x01 \x01(\x0b\x32\x1c.headrace.v1.GenerateRequest\"9\n\x0eSubmitResponse\x12\'\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Accepted\"_\n\x10GetResultRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\x11GetResultResponse\x12%\n\x07outcome\x18\x01 \x01(\x0b\x32\x14.headrace.v1.Outcome\"3\n\rCancelRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\";\n\x0e\x43\x61ncelResponse\x12)\n\x07outcome\x18\x01 \x01(\x0e\x32\x18.headrace.v1.OutcomeKind\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.headrace.v1.Model\"n\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1f\n\x04task\x18\x03 \x01(\x0e\x32\x11.headrace.v1.Task\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\r\x12\r\n\x05lanes\x18\x05 \x01(\r2\xc3\x03\n\x10InferenceService\x12I\n\x08Generate\x12\x1c.headrace.v1.GenerateRequest\x1a\x1d.headrace.v1.GenerateResponse0\x01\x12\x41\n\x06Submit\x12\x1a.headrace.v1.SubmitRequest\x1a\x1b.headrace.v1.SubmitResponse\x12\x43\n\x06\x41ttach\x12\x1a.headrace.v1.AttachRequest\x1a\x1b.headrace.v1.AttachResponse0\x01\x12J\n\tGetResult\x12\x1d.headrace.v1.GetResultRequest\x1a\x1e.headrace.v1.GetResultResponse\x12\x41\n\x06\x43\x61ncel\x12\x1a.headrace.v1.CancelRequest\x1a\x1b.headrace.v1.CancelResponse\x12M\n\nListModels\x12\x1e.headrace.v1.ListModelsRequest\x1a\x1f.headrace.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadrace/v1/inference.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18headrace/v1/common.proto\"\xb6\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\'\n\x08priority\x18\x04 \x01(\x0e\x32\x15.headrace.v1.Priority\x12\x0e\n\x06prompt\x18\x05 \x01(\t\x12*\n\x08messages\x18\x06 \x03(\x0b\x32\x18.headrace.v1.ChatMessage\x12\'\n\x08sampling\x18\x07 \x01(\x0b\x32\x15.headrace.v1.Sampling\x12\x12\n\nmax_tokens\x18\x08 \x01(\r\x12\x0c\n\x04stop\x18\t \x03(\t\x12,\n\x08\x64\x65\x61\x64line\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04keep\x18\x14 \x01(\x08J\x04\x08\x0b\x10\x14\"\xb5\x01\n\x0c\x45mbedRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\'\n\x08priority\x18\x04 \x01(\x0e\x32\x15.headrace.v1.Priority\x12\r\n\x05texts\x18\x05 \x03(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04keep\x18\x07 \x01(\x08\"6\n\rEmbedResponse\x12%\n\x07outcome\x18\x01 \x01(\x0b\x32\x14.headrace.v1.Outcome\"\xb7\x02\n\x10TranslateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\'\n\x08priority\x18\x04 \x01(\x0e\x32\x15.headrace.v1.Priority\x12\x0e\n\x06prompt\x18\x05 \x01(\t\x12\x17\n\x0fsource_language\x18\x06 \x01(\t\x12\x17\n\x0ftarget_language\x18\x07 \x01(\t\x12\'\n\x08sampling\x18\x08 \x01(\x0b\x32\x15.headrace.v1.Sampling\x12\x12\n\nmax_tokens\x18\t \x01(\r\x12\x0c\n\x04stop\x18\n \x03(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04keep\x18\x0c \x01(\x08\"\xca\x01\n\x11TranslateResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.headrace.v1.AcceptedH\x00\x12,\n\x06queued\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.QueuePositionH\x00\x12)\n\x06tokens\x18\x03 \x01(\x0b\x32\x17.headrace.v1.TokenChunkH\x00\x12(\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x14.headrace.v1.OutcomeH\x00\x42\x07\n\x05\x65vent\"\xc9\x01\n\x10GenerateResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.headrace.v1.AcceptedH\x00\x12,\n\x06queued\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.QueuePositionH\x00\x12)\n\x06tokens\x18\x03 \x01(\x0b\x32\x17.headrace.v1.TokenChunkH\x00\x12(\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x14.headrace.v1.OutcomeH\x00\x42\x07\n\x05\x65vent\"L\n\x08\x41\x63\x63\x65pted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.QueuePosition\"p\n\rAttachRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nfrom_index\x18\x03 \x01(\r\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc7\x01\n\x0e\x41ttachResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.headrace.v1.AcceptedH\x00\x12,\n\x06queued\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.QueuePositionH\x00\x12)\n\x06tokens\x18\x03 \x01(\x0b\x32\x17.headrace.v1.TokenChunkH\x00\x12(\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x14.headrace.v1.OutcomeH\x00\x42\x07\n\x05\x65vent\"\xa8\x01\n\rSubmitRequest\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1c.headrace.v1.GenerateRequestH\x00\x12*\n\x05\x65mbed\x18\x02 \x01(\x0b\x32\x19.headrace.v1.EmbedRequestH\x00\x12\x32\n\ttranslate\x18\x03 \x01(\x0b\x32\x1d.headrace.v1.TranslateRequestH\x00\x42\x06\n\x04task\"9\n\x0eSubmitResponse\x12\'\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Accepted\"_\n\x10GetResultRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\x11GetResultResponse\x12%\n\x07outcome\x18\x01 \x01(\x0b\x32\x14.headrace.v1.Outcome\"3\n\rCancelRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\";\n\x0e\x43\x61ncelResponse\x12)\n\x07outcome\x18\x01 \x01(\x0e\x32\x18.headrace.v1.OutcomeKind\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.headrace.v1.Model\"n\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1f\n\x04task\x18\x03 \x01(\x0e\x32\x11.headrace.v1.Task\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\r\x12\r\n\x05lanes\x18\x05 \x01(\r2\xd1\x04\n\x10InferenceService\x12I\n\x08Generate\x12\x1c.headrace.v1.GenerateRequest\x1a\x1d.headrace.v1.GenerateResponse0\x01\x12>\n\x05\x45mbed\x12\x19.headrace.v1.EmbedRequest\x1a\x1a.headrace.v1.EmbedResponse\x12L\n\tTranslate\x12\x1d.headrace.v1.TranslateRequest\x1a\x1e.headrace.v1.TranslateResponse0\x01\x12\x41\n\x06Submit\x12\x1a.headrace.v1.SubmitRequest\x1a\x1b.headrace.v1.SubmitResponse\x12\x43\n\x06\x41ttach\x12\x1a.headrace.v1.AttachRequest\x1a\x1b.headrace.v1.AttachResponse0\x01\x12J\n\tGetResult\x12\x1d.headrace.v1.GetResultRequest\x1a\x1e.headrace.v1.GetResultResponse\x12\x41\n\x06\x43\x61ncel\x12\x1a.headrace.v1.CancelRequest\x1a\x1b.headrace.v1.CancelResponse\x12M\n\nListModels\x12\x1e.headrace.v1.ListModelsRequest\x1a\x1f.headrace.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +36,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEREQUEST']._serialized_start=136
   _globals['_GENERATEREQUEST']._serialized_end=446
-  _globals['_GENERATERESPONSE']._serialized_start=449
-  _globals['_GENERATERESPONSE']._serialized_end=650
-  _globals['_ACCEPTED']._serialized_start=652
-  _globals['_ACCEPTED']._serialized_end=728
-  _globals['_ATTACHREQUEST']._serialized_start=730
-  _globals['_ATTACHREQUEST']._serialized_end=842
-  _globals['_ATTACHRESPONSE']._serialized_start=845
-  _globals['_ATTACHRESPONSE']._serialized_end=1044
-  _globals['_SUBMITREQUEST']._serialized_start=1046
-  _globals['_SUBMITREQUEST']._serialized_end=1108
-  _globals['_SUBMITRESPONSE']._serialized_start=1110
-  _globals['_SUBMITRESPONSE']._serialized_end=1167
-  _globals['_GETRESULTREQUEST']._serialized_start=1169
-  _globals['_GETRESULTREQUEST']._serialized_end=1264
-  _globals['_GETRESULTRESPONSE']._serialized_start=1266
-  _globals['_GETRESULTRESPONSE']._serialized_end=1324
-  _globals['_CANCELREQUEST']._serialized_start=1326
-  _globals['_CANCELREQUEST']._serialized_end=1377
-  _globals['_CANCELRESPONSE']._serialized_start=1379
-  _globals['_CANCELRESPONSE']._serialized_end=1438
-  _globals['_LISTMODELSREQUEST']._serialized_start=1440
-  _globals['_LISTMODELSREQUEST']._serialized_end=1459
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1461
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1517
-  _globals['_MODEL']._serialized_start=1519
-  _globals['_MODEL']._serialized_end=1629
-  _globals['_INFERENCESERVICE']._serialized_start=1632
-  _globals['_INFERENCESERVICE']._serialized_end=2083
+  _globals['_EMBEDREQUEST']._serialized_start=449
+  _globals['_EMBEDREQUEST']._serialized_end=630
+  _globals['_EMBEDRESPONSE']._serialized_start=632
+  _globals['_EMBEDRESPONSE']._serialized_end=686
+  _globals['_TRANSLATEREQUEST']._serialized_start=689
+  _globals['_TRANSLATEREQUEST']._serialized_end=1000
+  _globals['_TRANSLATERESPONSE']._serialized_start=1003
+  _globals['_TRANSLATERESPONSE']._serialized_end=1205
+  _globals['_GENERATERESPONSE']._serialized_start=1208
+  _globals['_GENERATERESPONSE']._serialized_end=1409
+  _globals['_ACCEPTED']._serialized_start=1411
+  _globals['_ACCEPTED']._serialized_end=1487
+  _globals['_ATTACHREQUEST']._serialized_start=1489
+  _globals['_ATTACHREQUEST']._serialized_end=1601
+  _globals['_ATTACHRESPONSE']._serialized_start=1604
+  _globals['_ATTACHRESPONSE']._serialized_end=1803
+  _globals['_SUBMITREQUEST']._serialized_start=1806
+  _globals['_SUBMITREQUEST']._serialized_end=1974
+  _globals['_SUBMITRESPONSE']._serialized_start=1976
+  _globals['_SUBMITRESPONSE']._serialized_end=2033
+  _globals['_GETRESULTREQUEST']._serialized_start=2035
+  _globals['_GETRESULTREQUEST']._serialized_end=2130
+  _globals['_GETRESULTRESPONSE']._serialized_start=2132
+  _globals['_GETRESULTRESPONSE']._serialized_end=2190
+  _globals['_CANCELREQUEST']._serialized_start=2192
+  _globals['_CANCELREQUEST']._serialized_end=2243
+  _globals['_CANCELRESPONSE']._serialized_start=2245
+  _globals['_CANCELRESPONSE']._serialized_end=2304
+  _globals['_LISTMODELSREQUEST']._serialized_start=2306
+  _globals['_LISTMODELSREQUEST']._serialized_end=2325
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2327
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2383
+  _globals['_MODEL']._serialized_start=2385
+  _globals['_MODEL']._serialized_end=2495
+  _globals['_INFERENCESERVICE']._serialized_start=2498
+  _globals['_INFERENCESERVICE']._serialized_end=3091
 # @@protoc_insertion_point(module_scope)

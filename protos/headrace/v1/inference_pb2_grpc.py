@@ -45,6 +45,16 @@ class InferenceServiceStub:
                 request_serializer=headrace_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/headrace.v1.InferenceService/Embed',
+                request_serializer=headrace_dot_v1_dot_inference__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_inference__pb2.EmbedResponse.FromString,
+                _registered_method=True)
+        self.Translate = channel.unary_stream(
+                '/headrace.v1.InferenceService/Translate',
+                request_serializer=headrace_dot_v1_dot_inference__pb2.TranslateRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_inference__pb2.TranslateResponse.FromString,
+                _registered_method=True)
         self.Submit = channel.unary_unary(
                 '/headrace.v1.InferenceService/Submit',
                 request_serializer=headrace_dot_v1_dot_inference__pb2.SubmitRequest.SerializeToString,
@@ -86,6 +96,21 @@ class InferenceServiceServicer:
         responses, in order, have the indices 0, 1, 2, … Cancelling the call, or its deadline, ends the request, unless
         `keep` is set, or clients of another call follow it. The same request sent again under its id is not done again: the
         call gets the same answer, from index 0.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Vectors of texts, all at once when the last is there. Cancelling the call, or its deadline, ends the request; the same
+        request sent again under its id is not done again. However it ended is in the outcome, its error included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Translate(self, request, context):
+        """A text in another language, streamed as Generate does. With several beams the tokens come all at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +160,16 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=headrace_dot_v1_dot_inference__pb2.GenerateRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_inference__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=headrace_dot_v1_dot_inference__pb2.EmbedRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_inference__pb2.EmbedResponse.SerializeToString,
+            ),
+            'Translate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Translate,
+                    request_deserializer=headrace_dot_v1_dot_inference__pb2.TranslateRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_inference__pb2.TranslateResponse.SerializeToString,
             ),
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
@@ -195,6 +230,60 @@ class InferenceService:
             '/headrace.v1.InferenceService/Generate',
             headrace_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
             headrace_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.InferenceService/Embed',
+            headrace_dot_v1_dot_inference__pb2.EmbedRequest.SerializeToString,
+            headrace_dot_v1_dot_inference__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Translate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headrace.v1.InferenceService/Translate',
+            headrace_dot_v1_dot_inference__pb2.TranslateRequest.SerializeToString,
+            headrace_dot_v1_dot_inference__pb2.TranslateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,12 @@ class InferenceServiceStub:
     `keep` is set, or clients of another call follow it. The same request sent again under its id is not done again: the
     call gets the same answer, from index 0.
     """
+    Embed: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]
+    """Vectors of texts, all at once when the last is there. Cancelling the call, or its deadline, ends the request; the same
+    request sent again under its id is not done again. However it ended is in the outcome, its error included.
+    """
+    Translate: _grpc.UnaryStreamMultiCallable[_inference_pb2.TranslateRequest, _inference_pb2.TranslateResponse]
+    """A text in another language, streamed as Generate does. With several beams the tokens come all at once."""
     Submit: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]
     """Queues a request and returns at once. It is answered whether or not anybody waits; fetch it with GetResult."""
     Attach: _grpc.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]
@@ -77,6 +83,12 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     `keep` is set, or clients of another call follow it. The same request sent again under its id is not done again: the
     call gets the same answer, from index 0.
     """
+    Embed: _aio.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Vectors of texts, all at once when the last is there. Cancelling the call, or its deadline, ends the request; the same
+    request sent again under its id is not done again. However it ended is in the outcome, its error included.
+    """
+    Translate: _aio.UnaryStreamMultiCallable[_inference_pb2.TranslateRequest, _inference_pb2.TranslateResponse]  # type: ignore[assignment]
+    """A text in another language, streamed as Generate does. With several beams the tokens come all at once."""
     Submit: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]  # type: ignore[assignment]
     """Queues a request and returns at once. It is answered whether or not anybody waits; fetch it with GetResult."""
     Attach: _aio.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]  # type: ignore[assignment]
@@ -112,6 +124,24 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         `keep` is set, or clients of another call follow it. The same request sent again under its id is not done again: the
         call gets the same answer, from index 0.
         """
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _inference_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.EmbedResponse, _abc.Awaitable[_inference_pb2.EmbedResponse]]:
+        """Vectors of texts, all at once when the last is there. Cancelling the call, or its deadline, ends the request; the same
+        request sent again under its id is not done again. However it ended is in the outcome, its error included.
+        """
+
+    @_abc_1.abstractmethod
+    def Translate(
+        self,
+        request: _inference_pb2.TranslateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inference_pb2.TranslateResponse], _abc.AsyncIterator[_inference_pb2.TranslateResponse]]:
+        """A text in another language, streamed as Generate does. With several beams the tokens come all at once."""
 
     @_abc_1.abstractmethod
     def Submit(

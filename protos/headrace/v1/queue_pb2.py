@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from headrace.v1 import common_pb2 as headrace_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headrace/v1/queue.proto\x12\x0bheadrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18headrace/v1/common.proto\"\xca\x02\n\rQueuedRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12*\n\x08messages\x18\x03 \x03(\x0b\x32\x18.headrace.v1.ChatMessage\x12\'\n\x08sampling\x18\x04 \x01(\x0b\x32\x15.headrace.v1.Sampling\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08reply_to\x18\x08 \x01(\t\x12\x0f\n\x07gateway\x18\t \x01(\t\x12\x1f\n\x04task\x18\n \x01(\x0e\x32\x11.headrace.v1.Task\x12.\n\x07payload\x18\x14 \x01(\x0b\x32\x1d.headrace.v1.PayloadReferenceJ\x04\x08\x0b\x10\x14\"~\n\nTokenEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06tokens\x18\x02 \x01(\x0b\x32\x17.headrace.v1.TokenChunkH\x00\x12(\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x14.headrace.v1.OutcomeH\x00\x42\x07\n\x05\x65vent\"\xaf\x02\n\nDeadLetter\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x35\n\x07headers\x18\x03 \x03(\x0b\x32$.headrace.v1.DeadLetter.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.headrace.v1.Error\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05trace\x18\x08 \x01(\x0b\x32\x19.headrace.v1.TraceContext\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headrace/v1/queue.proto\x12\x0bheadrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18headrace/v1/common.proto\"\x8b\x03\n\rQueuedRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12*\n\x08messages\x18\x03 \x03(\x0b\x32\x18.headrace.v1.ChatMessage\x12\'\n\x08sampling\x18\x04 \x01(\x0b\x32\x15.headrace.v1.Sampling\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08reply_to\x18\x08 \x01(\t\x12\x0f\n\x07gateway\x18\t \x01(\t\x12\x1f\n\x04task\x18\n \x01(\x0e\x32\x11.headrace.v1.Task\x12\r\n\x05texts\x18\x0b \x03(\t\x12\x17\n\x0fsource_language\x18\x0c \x01(\t\x12\x17\n\x0ftarget_language\x18\r \x01(\t\x12.\n\x07payload\x18\x14 \x01(\x0b\x32\x1d.headrace.v1.PayloadReferenceJ\x04\x08\x0e\x10\x14\"~\n\nTokenEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06tokens\x18\x02 \x01(\x0b\x32\x17.headrace.v1.TokenChunkH\x00\x12(\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x14.headrace.v1.OutcomeH\x00\x42\x07\n\x05\x65vent\"\xaf\x02\n\nDeadLetter\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x35\n\x07headers\x18\x03 \x03(\x0b\x32$.headrace.v1.DeadLetter.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.headrace.v1.Error\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05trace\x18\x08 \x01(\x0b\x32\x19.headrace.v1.TraceContext\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEADLETTER_HEADERSENTRY']._loaded_options = None
   _globals['_DEADLETTER_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_QUEUEDREQUEST']._serialized_start=100
-  _globals['_QUEUEDREQUEST']._serialized_end=430
-  _globals['_TOKENEVENT']._serialized_start=432
-  _globals['_TOKENEVENT']._serialized_end=558
-  _globals['_DEADLETTER']._serialized_start=561
-  _globals['_DEADLETTER']._serialized_end=864
-  _globals['_DEADLETTER_HEADERSENTRY']._serialized_start=818
-  _globals['_DEADLETTER_HEADERSENTRY']._serialized_end=864
+  _globals['_QUEUEDREQUEST']._serialized_end=495
+  _globals['_TOKENEVENT']._serialized_start=497
+  _globals['_TOKENEVENT']._serialized_end=623
+  _globals['_DEADLETTER']._serialized_start=626
+  _globals['_DEADLETTER']._serialized_end=929
+  _globals['_DEADLETTER_HEADERSENTRY']._serialized_start=883
+  _globals['_DEADLETTER_HEADERSENTRY']._serialized_end=929
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,9 @@ class QueuedRequest(_message.Message):
     REPLY_TO_FIELD_NUMBER: _builtins.int
     GATEWAY_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    SOURCE_LANGUAGE_FIELD_NUMBER: _builtins.int
+    TARGET_LANGUAGE_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A ULID or UUIDv7. Default: the Nats-Msg-Id header where it is one, else one made from the message's place in the stream."""
@@ -49,6 +52,10 @@ class QueuedRequest(_message.Message):
     """The gateway that holds the client; set by gateways only. Its tokens go over gRPC then."""
     task: _common_pb2.Task.ValueType
     """What is asked for; default generate."""
+    source_language: _builtins.str
+    """TASK_TRANSLATE with a model of several languages: the text's, as the model names it."""
+    target_language: _builtins.str
+    """The one to translate into."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ChatMessage]:
         """A chat. Either this or prompt."""
@@ -64,6 +71,10 @@ class QueuedRequest(_message.Message):
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """When the answer is no longer of use; default none."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts of TASK_EMBED: 1 to limits.max_texts. Each must fit the model's context. The text of TASK_TRANSLATE is the prompt."""
 
     @_builtins.property
     def payload(self) -> _common_pb2.PayloadReference:
@@ -87,11 +98,14 @@ class QueuedRequest(_message.Message):
         reply_to: _builtins.str = ...,
         gateway: _builtins.str = ...,
         task: _common_pb2.Task.ValueType = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        source_language: _builtins.str = ...,
+        target_language: _builtins.str = ...,
         payload: _common_pb2.PayloadReference | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "payload", b"payload", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "gateway", b"gateway", "id", b"id", "max_tokens", b"max_tokens", "messages", b"messages", "payload", b"payload", "prompt", b"prompt", "reply_to", b"reply_to", "sampling", b"sampling", "stop", b"stop", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "gateway", b"gateway", "id", b"id", "max_tokens", b"max_tokens", "messages", b"messages", "payload", b"payload", "prompt", b"prompt", "reply_to", b"reply_to", "sampling", b"sampling", "source_language", b"source_language", "stop", b"stop", "target_language", b"target_language", "task", b"task", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

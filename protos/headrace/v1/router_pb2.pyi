@@ -216,12 +216,15 @@ class ServedModel(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     COMPUTE_TYPE_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in the model store."""
     version: _builtins.str
     """From the content of its files; router and worker must hold the same."""
     compute_type: _builtins.str
     """What it is computed in."""
+    task: _common_pb2.Task.ValueType
+    """What it can be asked for; default generate."""
     @_builtins.property
     def cost(self) -> Global___ModelCost:
         """What it costs on this worker; absent where nobody has measured it."""
@@ -233,10 +236,11 @@ class ServedModel(_message.Message):
         version: _builtins.str = ...,
         compute_type: _builtins.str = ...,
         cost: Global___ModelCost | None = ...,
+        task: _common_pb2.Task.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_type", b"compute_type", "cost", b"cost", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_type", b"compute_type", "cost", b"cost", "name", b"name", "task", b"task", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -321,6 +325,7 @@ class EntryProgress(_message.Message):
     ASSIGNMENT_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
     assignment: _builtins.int
     """The assignment, which fences late frames: an unknown one is ignored."""
     @_builtins.property
@@ -331,16 +336,23 @@ class EntryProgress(_message.Message):
     def end(self) -> Global___EntryEnd:
         """Present once, at the entry's end."""
 
+    @_builtins.property
+    def vectors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The vectors of the entry's texts, in their order, with the end that says that it completed. Of each its numbers, as
+        32-bit floats, little-endian.
+        """
+
     def __init__(
         self,
         *,
         assignment: _builtins.int = ...,
         tokens: _common_pb2.TokenChunk | None = ...,
         end: Global___EntryEnd | None = ...,
+        vectors: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "end", b"end", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "end", b"end", "tokens", b"tokens", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -594,6 +606,8 @@ class BatchEntry(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    TARGET_PREFIX_FIELD_NUMBER: _builtins.int
     assignment: _builtins.int
     """Unique within the router's life: one attempt of one request."""
     request_id: _builtins.str
@@ -618,6 +632,14 @@ class BatchEntry(_message.Message):
     def trace(self) -> _common_pb2.TraceContext:
         """The request's span at the router."""
 
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenisedText]:
+        """The texts of TASK_EMBED; the prompt is empty then."""
+
+    @_builtins.property
+    def target_prefix(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """TASK_TRANSLATE: what the output begins with, such as the token of its language. No part of the output."""
+
     def __init__(
         self,
         *,
@@ -629,14 +651,40 @@ class BatchEntry(_message.Message):
         max_tokens: _builtins.int = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
         trace: _common_pb2.TraceContext | None = ...,
+        texts: _abc.Iterable[Global___TokenisedText] | None = ...,
+        target_prefix: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "attempt", b"attempt", "generated", b"generated", "max_tokens", b"max_tokens", "prompt", b"prompt", "request_id", b"request_id", "stop", b"stop", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "attempt", b"attempt", "generated", b"generated", "max_tokens", b"max_tokens", "prompt", b"prompt", "request_id", b"request_id", "stop", b"stop", "target_prefix", b"target_prefix", "texts", b"texts", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchEntry: _TypeAlias = BatchEntry  # noqa: Y015
+
+@_typing.final
+class TokenisedText(_message.Message):
+    """A text as a model sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenisedText: _TypeAlias = TokenisedText  # noqa: Y015
 
 @_typing.final
 class GatewayMessage(_message.Message):

@@ -47,6 +47,7 @@ class Capture:
         asked = [(message.role, message.content) for message in request.messages]
         if request.prompt:
             asked.append(("user", request.prompt))
+        asked.extend(("user", text) for text in request.texts)
         left, kept = self._limit, []
         for role, text in asked:
             if left <= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, assert_never
 
@@ -242,6 +243,8 @@ class Conductor:
                     max_tokens=record.max_tokens,
                     stop=record.request.stop,
                     trace=record.trace,
+                    texts=record.texts,
+                    target_prefix=record.target_prefix,
                 )
             )
         for assignment in command.assignments:  # after all of them: who goes along did not go before
@@ -261,6 +264,8 @@ class Conductor:
         outcome = record.outcome(
             command.kind, time.time(), finish_reason=command.finish_reason, failure=command.failure
         )
+        if command.vectors:
+            outcome = replace(outcome, vectors=command.vectors)
         self._figures.ended(record, outcome)
         settle = partial(self._outcomes.settle, record, outcome, dead=command.dead)
         self._spawn(self._finish(record, settle), f"settle {record.id}")

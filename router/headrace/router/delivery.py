@@ -183,6 +183,9 @@ class Delivery:
 
     async def _publish_parts(self, address: _Address, event: TokenChunk | Outcome) -> None:
         """Publishes tokens that are too large for one message as two events, and each of these so in turn."""
+        if isinstance(event, Outcome) and event.vectors:
+            await self._publish(address, replace(event, vectors=()))  # the durable outcome has them
+            return
         if isinstance(event, Outcome) or len(event.token_ids) == 1:
             # Nothing that is made of tokens comes to this. As above: a gap, which the durable outcome fills.
             log.warning(

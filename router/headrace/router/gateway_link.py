@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -14,6 +14,9 @@ from headrace.router.ledger import Record
 from headrace.router.outbox import Outbox
 
 log = structlog.get_logger(__name__)
+
+MAX_VECTORS = 1024 * 1024
+"""Bytes of an outcome's vectors that go to a gateway with it."""
 
 MAX_HELD = 100_000
 """Streams that a gateway told of and that nobody runs here, kept per gateway; when full, the one told first is
@@ -130,13 +133,22 @@ class GatewayLink:
             if (missed := whole.since(had.next_index)) is not None:
                 self.outbox.tokens(outcome.request_id, missed)
         self.in_step.discard(outcome.request_id)
-        self.outbox.finished(outcome.request_id, outcome)
+        self.outbox.finished(outcome.request_id, _deliverable(outcome))
 
     def forget(self, request_id: str) -> None:
         """Sends nothing more of a request."""
         self.held.pop(request_id, None)
         self.in_step.discard(request_id)
         self.outbox.forget(request_id)
+
+
+def _deliverable(outcome: Outcome) -> Outcome:
+    """Without vectors where they are too many for a message that others wait for: the gateway has them from the
+    durable outcome then.
+    """
+    if sum(map(len, outcome.vectors)) <= MAX_VECTORS:
+        return outcome
+    return replace(outcome, vectors=())
 
 
 def goes_on(token_ids: list[int] | tuple[int, ...], had: HeldStream) -> bool:

@@ -208,8 +208,11 @@ class Intake:
         if model is None:
             raise UnknownModel(request.model, sorted(self._models.names()))
         loop = asyncio.get_running_loop()
-        record.prompt = await loop.run_in_executor(self._threads, model.tokenise, request)
-        record.max_tokens = model.check_length(len(record.prompt), request, self._limits.default_max_tokens)
+        tokens = await loop.run_in_executor(
+            self._threads, model.prepare, request, self._limits.default_max_tokens
+        )
+        record.prompt, record.texts, record.target_prefix = tokens.prompt, tokens.texts, tokens.target_prefix
+        record.max_tokens = tokens.max_tokens
 
     def _hold(self, record: Record) -> None:
         request = record.request
@@ -226,13 +229,15 @@ class Intake:
                 priority=request.priority,
                 tenant=request.tenant,
                 sampling=request.sampling,
-                prompt_tokens=len(record.prompt),
+                prompt_tokens=record.prompt_tokens,
                 max_tokens=record.max_tokens,
                 generated=record.next_index,
                 attempts=record.attempts,
                 losses=record.losses,
                 arrived_s=self._clock.of_unix(record.accepted_s),
                 deadline_s=None if request.deadline_s is None else self._clock.of_unix(request.deadline_s),
+                task=request.task,
+                texts=len(record.texts),
             )
         )
         self._metrics.held(record)

@@ -72,6 +72,10 @@ class Record:
     estimate: tuple[float, float] | None = None
     """What its followers were told first of its wait: at which Unix time, and how many seconds from then."""
     prompt: tuple[int, ...] = ()
+    texts: tuple[tuple[int, ...], ...] = ()
+    """The tokens of what is to be embedded."""
+    target_prefix: tuple[int, ...] = ()
+    """What a translation is made to begin with."""
     max_tokens: int = 0
     tokens: list[int] = field(default_factory=list)
     """The output so far."""
@@ -110,6 +114,11 @@ class Record:
     @property
     def tenant(self) -> str:
         return self.request.tenant
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of the prompt, or of all texts together."""
+        return len(self.prompt) + sum(map(len, self.texts))
 
     @property
     def prepared(self) -> bool:
@@ -210,7 +219,7 @@ class Record:
     def usage(self, now_s: float) -> Usage:
         """What it has taken by the Unix time `now_s`."""
         return Usage(
-            prompt_tokens=len(self.prompt),
+            prompt_tokens=self.prompt_tokens,
             output_tokens=len(self.tokens),
             queue_s=max(0.0, (self.assigned_s or now_s) - self.accepted_s),
             first_token_s=self._after_s(self.first_token_s) or 0.0,

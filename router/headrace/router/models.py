@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from headrace.contract.errors import InvalidRequest
 from headrace.contract.requests import Request
 from headrace.contract.state import ModelState
+from headrace.contract.values import Task
+from headrace.models.framing import Framing
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from headrace.models.template import ChatTemplate
 from headrace.models.tokeniser import Tokeniser
+from headrace.router.prepared import Prepared, prepare_texts, prepare_translation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,28 @@ class RouterModel:
     manifest: Manifest
     tokeniser: Tokeniser
     template: ChatTemplate | None
+    framing: Framing
+
+    def prepare(self, request: Request, default_max_tokens: int) -> Prepared:
+        """The request's tokens, which fit the model. Blocks for as long as rendering and tokenising take.
+
+        Raises InvalidRequest, or the template's own errors, which are InvalidRequest too.
+        """
+        task = Task(self.manifest.task)
+        if request.task is not task:
+            raise InvalidRequest(
+                "task",
+                f"{request.task.value} is none of model {self.manifest.name}, which is for {task.value}",
+            )
+        match task:
+            case Task.EMBED:
+                return prepare_texts(request, self.manifest, self.framing)
+            case Task.TRANSLATE:
+                return prepare_translation(request, self.manifest, self.framing, default_max_tokens)
+            case _:
+                prompt = self.tokenise(request)
+                max_tokens = self.check_length(len(prompt), request, default_max_tokens)
+                return Prepared(prompt=prompt, max_tokens=max_tokens)
 
     def tokenise(self, request: Request) -> tuple[int, ...]:
         """The prompt's tokens. Blocks for as long as rendering and tokenising take.
@@ -99,4 +124,9 @@ class RouterModels:
         manifest = stored.manifest
         tokeniser = Tokeniser.load(stored)
         template = ChatTemplate.of(stored)
-        return RouterModel(manifest=manifest, tokeniser=tokeniser, template=template)
+        return RouterModel(
+            manifest=manifest,
+            tokeniser=tokeniser,
+            template=template,
+            framing=Framing.of(manifest, tokeniser),
+        )

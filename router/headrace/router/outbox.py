@@ -117,5 +117,10 @@ class Outbox:
 
 def _size(delivery: Delivery) -> int:
     """About its bytes in a message, rather more than fewer."""
-    chunk = delivery.tokens
-    return OTHER_BYTES + (0 if chunk is None else TOKEN_BYTES * len(chunk.token_ids) + 4 * len(chunk.text))
+    chunk, end = delivery.tokens, delivery.finished
+    vectors = 0 if end is None else sum(map(len, end.vectors))
+    return (
+        OTHER_BYTES
+        + vectors
+        + (0 if chunk is None else TOKEN_BYTES * len(chunk.token_ids) + 4 * len(chunk.text))
+    )

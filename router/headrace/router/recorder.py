@@ -106,6 +106,8 @@ def replay(path: Path) -> Iterator[Differing | int]:
 def _tagged(value: Any) -> dict[str, Any]:
     if isinstance(value, ev.Progressed | cmd.Deliver):
         value = dataclasses.replace(value, tokens=_blank(value.tokens))
+    if isinstance(value, ev.EntryCompleted | cmd.Settle):
+        value = dataclasses.replace(value, vectors=(b"",) * len(value.vectors))
     return {type(value).__name__: _dump(value)}
 
 

@@ -234,7 +234,7 @@ def _about(request: Request) -> dict[str, str | int | float]:
         names.REQUEST_ID: request.id,
         names.TENANT: request.tenant,
         names.PRIORITY: request.priority.label,
-        names.GEN_AI_OPERATION_NAME: names.OPERATION_GENERATE,
+        names.GEN_AI_OPERATION_NAME: names.operation_of(request.task.value),
         names.GEN_AI_PROVIDER_NAME: names.PROVIDER_HEADRACE,
         names.GEN_AI_REQUEST_MODEL: request.model,
         names.GEN_AI_REQUEST_MAX_TOKENS: request.max_tokens,

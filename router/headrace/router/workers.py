@@ -12,7 +12,7 @@ from headrace.contract.admin import DrainBegun, Member
 from headrace.contract.costs import check_cost
 from headrace.contract.errors import MalformedMessage, Unavailable
 from headrace.contract.subjects import is_name
-from headrace.contract.values import Failure
+from headrace.contract.values import FLOAT_BYTES, Failure, Vector
 from headrace.contract.work import EntryProgress, Peer, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
 from headrace.router.core import events as ev
 from headrace.router.worker_link import WorkerLink
@@ -25,6 +25,7 @@ MAX_MODELS = 1024
 """More of each is no worker of ours."""
 DEVICES = ("cpu", "cuda")
 NO_END = Failure(code="MALFORMED_MESSAGE", message="its worker ended it without a reason")
+NO_VECTORS = Failure(code="MALFORMED_MESSAGE", message="its worker sent vectors that are none")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ADDRESS = re.compile(r"[A-Za-z0-9._:\[\]%-]{1,255}:[0-9]{1,5}")
 
@@ -185,6 +186,7 @@ class Workers:
                     for model in join.models
                     if model.name in served and model.cost is not None
                 },
+                tasks={model.name: model.task for model in join.models if model.name in served},
             )
         )
         log.info(
@@ -229,14 +231,26 @@ class Workers:
         if end is None:
             return
         link.assigned.discard(assignment)
-        if end.finish_reason is not None:
-            self._tell(ev.EntryCompleted(assignment=assignment, finish_reason=end.finish_reason))
+        if not _are_vectors(progress.vectors):
+            self._tell(ev.EntryFailed(assignment=assignment, failure=NO_VECTORS))
+        elif end.finish_reason is not None:
+            self._tell(
+                ev.EntryCompleted(
+                    assignment=assignment, finish_reason=end.finish_reason, vectors=progress.vectors
+                )
+            )
         elif end.cancelled and link.draining:
             self._tell(ev.EntryStopped(assignment=assignment))
         else:
             # An end that nobody asked for is a lost attempt, so that a worker which gives back whatever it gets cannot
             # be given it for ever. One that was asked for is known to the core, which ignores what is said of it.
             self._tell(ev.EntryFailed(assignment=assignment, failure=end.failure or NO_END))
+
+
+def _are_vectors(vectors: tuple[Vector, ...]) -> bool:
+    """Whether all have equally many numbers, at least one."""
+    sizes = {len(vector) for vector in vectors}
+    return len(sizes) <= 1 and all(size > 0 and size % FLOAT_BYTES == 0 for size in sizes)
 
 
 def _check_join(join: WorkerJoin) -> None:

@@ -105,7 +105,7 @@ def build_ask(
         raise bad_input("--system needs a chat, and --raw is none: put it into the prompt")
     if max_tokens == 0:  # on the wire it stands for the default
         raise bad_input("--max-tokens must be at least 1")
-    text = _read_stdin() if prompt == "-" else prompt
+    text = read_stdin() if prompt == "-" else prompt
     ask: Ask = {"priority": priority, "tenant": tenant}
     if raw:
         ask["prompt"] = text
@@ -129,7 +129,7 @@ def build_ask(
     return ask
 
 
-def _read_stdin() -> str:
+def read_stdin() -> str:
     try:
         return sys.stdin.read()
     except UnicodeDecodeError:

@@ -26,7 +26,13 @@ def event_json(event: Accepted | QueuePosition | TokenChunk | Outcome) -> str:
 
 def outcome_json(outcome: Outcome) -> str:
     """An outcome, whole."""
-    return _line({**_outcome(outcome), "text": outcome.text, "token_ids": outcome.token_ids})
+    made = {"text": outcome.text, "token_ids": outcome.token_ids, "embeddings": embeddings_of(outcome)}
+    return _line({**_outcome(outcome), **made})
+
+
+def embeddings_of(outcome: Outcome) -> list[list[float]]:
+    """The vectors with as many digits as a 32-bit float has."""
+    return [[float(f"{number:.8g}") for number in vector] for vector in outcome.embeddings]
 
 
 def error_json(error: HeadraceError) -> str:

@@ -15,6 +15,7 @@ from headrace.client.admin import AdminClient
 from headrace.client.client import HeadraceClient
 from headrace.client.gateways import parse_addresses
 from headrace.contract.errors import HeadraceError, InvalidRequest, Unavailable
+from headrace.contract.values import Task
 from headrace.runtime.settings import Settings, load_settings
 
 T = TypeVar("T")
@@ -85,13 +86,15 @@ def _checked(address: str) -> tuple[str, ...]:
         raise InvalidRequest("--address", error.problem) from None
 
 
-async def choose_model(client: HeadraceClient, named: str | None) -> str:
-    """The model that was named, else the only one there is. Raises InvalidRequest where that is not clear."""
+async def choose_model(client: HeadraceClient, named: str | None, task: Task = Task.GENERATE) -> str:
+    """The model that was named, else the only one for a task. Raises InvalidRequest where that is not clear."""
     if named is not None:
         return named
-    there = [model.name for model in await client.models()]
+    there = [model.name for model in await client.models() if model.task is task]
     if len(there) == 1:
         return there[0]
     if not there:
-        raise Unavailable("model", "the mesh serves none yet; get one with `headrace model pull smollm2`")
+        known = "smollm2" if task is Task.GENERATE else "minilm" if task is Task.EMBED else "NAME"
+        problem = f"the mesh serves none yet to {task.value}; get one with `headrace model pull {known}`"
+        raise Unavailable("model", problem)
     raise InvalidRequest("model", f"the mesh serves several; choose with --model: {', '.join(there)}")

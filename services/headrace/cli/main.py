@@ -12,6 +12,7 @@ from headrace.cli.calibrate import calibrate
 from headrace.cli.deferred import deferred
 from headrace.cli.demo import demo
 from headrace.cli.drain import drain
+from headrace.cli.embed import embed
 from headrace.cli.generate import generate
 from headrace.cli.members import members
 from headrace.cli.plan import plan
@@ -21,6 +22,7 @@ from headrace.cli.settings_table import settings
 from headrace.cli.simulate import simulate
 from headrace.cli.top import top
 from headrace.cli.trace import trace, traces
+from headrace.cli.translate import translate
 from headrace.cli.up import up
 
 _MESH = "A mesh on this machine"
@@ -81,6 +83,18 @@ _add(
     "  cat letter.txt | headrace generate --system 'Summarise in a sentence.' -\n"
     '  headrace generate --json "Hello" | jq .\n'
     '  headrace generate --keep --address gw-1:7700,gw-2:7700 "Tell me a long story."',
+)
+_add(
+    embed,
+    _ASK,
+    '  headrace embed "A dog barks." "Ein Hund bellt."\n'
+    "  cat texts.txt | headrace embed --model minilm - > vectors.jsonl     a text a line",
+)
+_add(
+    translate,
+    _ASK,
+    '  headrace translate --from eng_Latn --to fra_Latn "Good morning."\n'
+    "  cat letter.txt | headrace translate --beams 4 -",
 )
 _add(submit, _ASK, '  headrace submit --priority batch "Why is the sky blue?"')
 _add(attach, _ASK, "  headrace attach 0197f3a2-…\n  headrace attach 0197f3a2-… --from 120 --json")

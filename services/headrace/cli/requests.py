@@ -94,7 +94,7 @@ def result(
     """Print the answer to a request; it is kept for a day."""
     from rich.console import Console
 
-    from headrace.cli.event_json import outcome_json
+    from headrace.cli.event_json import embeddings_of, outcome_json
     from headrace.cli.gateway_call import call_gateway
     from headrace.cli.stream_view import StreamView, harmless
     from headrace.contract.values import OutcomeKind
@@ -103,7 +103,10 @@ def result(
     if as_json:
         typer.echo(outcome_json(outcome))
     else:
-        typer.echo(harmless(outcome.text, sys.stdout))
+        for vector in embeddings_of(outcome):
+            typer.echo(json.dumps(vector))
+        if not outcome.vectors:
+            typer.echo(harmless(outcome.text, sys.stdout))
         notes = Console(stderr=True)
         figures = StreamView(sys.stdout, notes).figures(outcome)
         notes.print(figures, style="dim", soft_wrap=True, markup=False, highlight=False)
@@ -137,7 +140,9 @@ def models(address: AddressOption = None, as_json: JsonOption = False) -> None:
         documents = [{**dataclasses.asdict(model), "task": model.task.value} for model in found]
         typer.echo(json.dumps(documents, indent=2))
         return
-    table = Table("model", "version", "context", "lanes", box=box.SIMPLE, pad_edge=False)
+    table = Table("model", "task", "version", "context", "lanes", box=box.SIMPLE, pad_edge=False)
     for model in found:
-        table.add_row(model.name, model.version, str(model.context_length), str(model.lanes))
+        table.add_row(
+            model.name, model.task.value, model.version, str(model.context_length), str(model.lanes)
+        )
     Console().print(table)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
@@ -19,7 +19,7 @@ from typing import Any, Self, Unpack
 
 from headrace.client.failures import error_of_failure
 from headrace.client.gateways import Gateways
-from headrace.client.request import Ask, request_of
+from headrace.client.request import AnyAsk, Ask, TranslationAsk, request_of
 from headrace.client.unbroken import LONGEST_WAIT_S, Event, Unbroken
 from headrace.contract import client_wire as wire
 from headrace.contract.deliver import Model
@@ -27,7 +27,8 @@ from headrace.contract.errors import HeadraceError, NotFound
 from headrace.contract.ids import new_request_id
 from headrace.contract.inference_wire import DEFAULT_TENANT, Attachment, encode_attach, encode_generate
 from headrace.contract.requests import Request
-from headrace.contract.values import Accepted, Outcome, OutcomeKind, TokenChunk
+from headrace.contract.task_wire import decode_embed_response, encode_embed, encode_submit, encode_translate
+from headrace.contract.values import Accepted, Outcome, OutcomeKind, Priority, Task, TokenChunk
 from headrace.runtime.grpc_tracing import call_metadata
 from headrace.runtime.keepalive import CLIENT_KEEPALIVE, Keepalive
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub
@@ -79,13 +80,61 @@ class HeadraceClient:
         indices 0, 1, 2, … without gap or repeat.
         """
         request = replace(self._identified(request_of(model, ask)), keep=keep)
-        timeout_s = ask.get("timeout_s")
+        async with aclosing(self._stream(request, "Generate", ask.get("timeout_s"))) as events:
+            async for event in events:
+                yield event
+
+    async def translate(
+        self, *, model: str, text: str, keep: bool = False, **ask: Unpack[TranslationAsk]
+    ) -> AsyncGenerator[Event, None]:
+        """The events of a translation as they come, as `generate` gives them. With `beam_size` above 1 all of its
+        tokens come at once.
+        """
+        request = replace(
+            self._identified(request_of(model, {**ask, "prompt": text})), task=Task.TRANSLATE, keep=keep
+        )
+        async with aclosing(self._stream(request, "Translate", ask.get("timeout_s"))) as events:
+            async for event in events:
+                yield event
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str,
+        priority: Priority | str = Priority.NORMAL,
+        tenant: str = DEFAULT_TENANT,
+        request_id: str = "",
+        timeout_s: float | None = None,
+    ) -> Outcome:
+        """The vectors of texts: the `embeddings` of the outcome, one for each text, in their order.
+
+        An outcome that is an error is raised as that error. Cancelling the caller cancels the request.
+        """
+        ask: AnyAsk = {
+            "task": Task.EMBED,
+            "texts": texts,
+            "priority": priority,
+            "tenant": tenant,
+            "request_id": request_id,
+        }
+        request = self._identified(request_of(model, ask))
+        response = await self._open().finish("Embed", encode_embed(request), timeout_s, call_metadata)
+        outcome = decode_embed_response(response)
+        _checked(outcome)
+        return outcome
+
+    async def _stream(
+        self, request: Request, method: str, timeout_s: float | None
+    ) -> AsyncGenerator[Event, None]:
+        """The events of a request whose first call is `method`."""
+        keep = request.keep
         if keep and timeout_s is not None:  # the call's end is not the request's
             request = replace(request, deadline_s=time.time() + timeout_s)
-        message = encode_generate(request)
+        message = encode_translate(request) if request.task is Task.TRANSLATE else encode_generate(request)
         stream = Unbroken(
             self._open(),
-            lambda stub, left_s: stub.Generate(message, timeout=left_s, metadata=call_metadata()),
+            lambda stub, left_s: getattr(stub, method)(message, timeout=left_s, metadata=call_metadata()),
             tenant=request.tenant,
             request_id=request.id,
             timeout_s=timeout_s,
@@ -147,7 +196,7 @@ class HeadraceClient:
                     )
         raise AssertionError("generate ends with an outcome or raises")
 
-    async def submit(self, *, model: str, **ask: Unpack[Ask]) -> Accepted:
+    async def submit(self, *, model: str, **ask: Unpack[AnyAsk]) -> Accepted:
         """Queues a request and returns; `attach` gives its tokens, `result` its outcome.
 
         `timeout_s` becomes the request's deadline.
@@ -155,7 +204,7 @@ class HeadraceClient:
         request = self._identified(request_of(model, ask))
         if (timeout_s := ask.get("timeout_s")) is not None:
             request = replace(request, deadline_s=time.time() + timeout_s)
-        response = await self._ask("Submit", wire.encode_submit(request), ANSWER_S)
+        response = await self._ask("Submit", encode_submit(request), ANSWER_S)
         return wire.decode_submit_response(response)
 
     async def result(self, request_id: str, *, tenant: str = DEFAULT_TENANT, wait_s: float = 0.0) -> Outcome:

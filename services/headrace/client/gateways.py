@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,29 @@ class Gateways:
                 return await getattr(gateway.stub, method)(message, timeout=timeout_s, metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 problem = _problem(error, gateway, timeout_s)
+                if not isinstance(problem, Unavailable) or not left:
+                    raise problem from error
+            self.failed(gateway)
+        raise AssertionError("there is at least one gateway")
+
+    async def finish(
+        self,
+        method: str,
+        message: Any,
+        timeout_s: float | None,
+        metadata: Callable[[], Sequence[tuple[str, str]]],
+    ) -> Any:
+        """The answer to a request that takes its time, and has an id where there are several gateways: the next one is
+        asked where one is lost, and gives the same answer. `timeout_s` is for all of them together.
+        """
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        for left in reversed(range(len(self))):
+            gateway = self.current
+            left_s = None if until_s is None else until_s - time.monotonic()
+            try:
+                return await getattr(gateway.stub, method)(message, timeout=left_s, metadata=metadata())
+            except grpc.aio.AioRpcError as error:
+                problem = error_of_call(error)
                 if not isinstance(problem, Unavailable) or not left:
                     raise problem from error
             self.failed(gateway)

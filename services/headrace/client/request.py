@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from headrace.contract.errors import InvalidRequest
 from headrace.contract.inference_wire import DEFAULT_TENANT
 from headrace.contract.requests import ChatMessage, Request
-from headrace.contract.values import Priority, Sampling
+from headrace.contract.values import Priority, Sampling, Task
 
 _LARGEST = 2**32 - 1
 
@@ -38,7 +38,26 @@ class Ask(TypedDict, total=False):
     """How long from now the answer is of use. Default: for ever."""
 
 
-def request_of(model: str, ask: Ask) -> Request:
+class TranslationAsk(Ask, total=False):
+    """What can be asked of a model that translates."""
+
+    source_language: str
+    """Where the model has several, as it names them."""
+    target_language: str
+    beam_size: int
+    """1, the default, streams; with more the best of so many hypotheses comes as a whole."""
+
+
+class AnyAsk(TranslationAsk, total=False):
+    """What can be submitted, to models of every task."""
+
+    task: Task | str
+    """`generate` (the default), `embed` or `translate`."""
+    texts: Sequence[str]
+    """To embed."""
+
+
+def request_of(model: str, ask: AnyAsk | TranslationAsk | Ask) -> Request:
     """The request that `ask` describes. The gateway checks it; InvalidRequest is raised for what cannot be sent."""
     return Request(
         id=ask.get("request_id", ""),
@@ -53,10 +72,33 @@ def request_of(model: str, ask: Ask) -> Request:
             top_p=ask.get("top_p", 1.0),
             repetition_penalty=ask.get("repetition_penalty", 1.0),
             ignore_end=ask.get("ignore_end", False),
+            beam_size=_count("sampling.beam_size", int(_word(ask, "beam_size", 1))),
         ),
+        task=_task(_word(ask, "task", Task.GENERATE)),
+        texts=_texts(_word(ask, "texts", ())),
+        source_language=str(_word(ask, "source_language", "")),
+        target_language=str(_word(ask, "target_language", "")),
         max_tokens=_count("max_tokens", ask.get("max_tokens", 0)),
         stop=_stop(ask.get("stop", ())),
     )
+
+
+def _word(ask: Mapping[str, Any], key: str, default: Any) -> Any:
+    """What only some tasks know."""
+    return ask.get(key, default)
+
+
+def _task(word: Task | str) -> Task:
+    known = {task.value: task for task in Task}
+    if isinstance(word, Task):
+        return word
+    if word not in known:
+        raise InvalidRequest("task", f"must be one of {', '.join(known)} (was {word[:40]!r})")
+    return known[word]
+
+
+def _texts(texts: Sequence[str]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 def _priority(word: Priority | str) -> Priority:

@@ -12,8 +12,6 @@ from headrace.contract.common_wire import (
 from headrace.contract.deliver import Model
 from headrace.contract.deliver_wire import decode_model
 from headrace.contract.errors import MalformedMessage
-from headrace.contract.inference_wire import encode_generate
-from headrace.contract.requests import Request
 from headrace.contract.values import Accepted, Outcome, OutcomeKind, QueuePosition, TokenChunk
 from headrace.v1 import inference_pb2 as pb
 
@@ -23,7 +21,7 @@ def decode_accepted(message: pb.Accepted) -> Accepted:
 
 
 def decode_generate_response(
-    message: pb.GenerateResponse | pb.AttachResponse,
+    message: pb.GenerateResponse | pb.AttachResponse | pb.TranslateResponse,
 ) -> Accepted | QueuePosition | TokenChunk | Outcome | None:
     """The event of a response; None for one that this version does not know."""
     match message.WhichOneof("event"):
@@ -37,10 +35,6 @@ def decode_generate_response(
             return decode_outcome(message.finished)
         case _:
             return None
-
-
-def encode_submit(request: Request) -> pb.SubmitRequest:
-    return pb.SubmitRequest(request=encode_generate(request))
 
 
 def decode_submit_response(message: pb.SubmitResponse) -> Accepted:

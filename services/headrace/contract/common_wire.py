@@ -23,6 +23,7 @@ from headrace.contract.values import (
     TraceContext,
     Usage,
 )
+from headrace.contract.vector_wire import add_vectors, decode_vector
 from headrace.v1 import common_pb2 as pb
 
 _PRIORITY = {
@@ -125,6 +126,7 @@ def encode_sampling(sampling: Sampling) -> pb.Sampling:
         top_p=sampling.top_p,
         repetition_penalty=sampling.repetition_penalty,
         ignore_end=sampling.ignore_end,
+        beam_size=0 if sampling.beam_size == 1 else sampling.beam_size,
     )
 
 
@@ -138,6 +140,7 @@ def decode_sampling(message: pb.Sampling) -> Sampling:
             round(message.repetition_penalty, 6) if message.HasField("repetition_penalty") else 1.0
         ),
         ignore_end=message.ignore_end,
+        beam_size=message.beam_size or 1,
     )
 
 
@@ -227,7 +230,9 @@ def decode_usage(message: pb.Usage) -> Usage:
 
 
 def encode_outcome(outcome: Outcome, *, whole: bool) -> pb.Outcome:
-    """`whole` adds text and token ids: for the durable outcome, not for the end of a stream that carried them."""
+    """`whole` adds text and token ids: for the durable outcome, not for the end of a stream that carried them. Vectors
+    are not streamed, so the end of a stream has them too.
+    """
     message = pb.Outcome(
         request_id=outcome.request_id,
         kind=encode_kind(outcome.kind),
@@ -243,6 +248,8 @@ def encode_outcome(outcome: Outcome, *, whole: bool) -> pb.Outcome:
         message.text_lengths.extend(outcome.text_lengths)
         if outcome.payload is not None:
             message.payload.CopyFrom(encode_payload(outcome.payload))
+    if outcome.vectors:
+        add_vectors(message.embeddings, outcome.vectors)
     return message
 
 
@@ -260,6 +267,7 @@ def decode_outcome(message: pb.Outcome) -> Outcome:
         token_ids=token_ids,
         text_lengths=decode_lengths(message.text_lengths, token_ids, message.text),
         payload=decode_payload(message.payload) if message.HasField("payload") else None,
+        vectors=tuple(map(decode_vector, message.embeddings)),
     )
 
 

@@ -20,7 +20,7 @@ def fingerprint(request: Request) -> str:
     added only where it is not its default.
     """
     sampling = request.sampling
-    content = [
+    content: list[object] = [
         request.tenant,
         request.model,
         request.priority.label,
@@ -35,6 +35,12 @@ def fingerprint(request: Request) -> str:
         request.max_tokens,
         list(request.stop),
     ]
+    if request.texts:
+        content.append(["texts", *request.texts])
+    if request.source_language or request.target_language:
+        content.append(["languages", request.source_language, request.target_language])
+    if sampling.beam_size != 1:
+        content.append(["beams", sampling.beam_size])
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -101,9 +101,11 @@ def finished_response(outcome: Outcome) -> pb.GenerateResponse:
     return pb.GenerateResponse(finished=encode_outcome(outcome, whole=False))
 
 
-def generate_response(event: QueuePosition | TokenChunk | Outcome) -> pb.GenerateResponse:
-    """One event of the stream after `accepted`."""
+def generate_response(event: Accepted | QueuePosition | TokenChunk | Outcome) -> pb.GenerateResponse:
+    """One event of the stream."""
     match event:
+        case Accepted():
+            return accepted_response(event.request_id, event.position)
         case TokenChunk():
             return tokens_response(event)
         case QueuePosition():

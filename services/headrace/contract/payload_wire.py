@@ -28,13 +28,14 @@ def encode_content(request: Request) -> bytes:
         prompt=request.prompt,
         messages=request.messages,
         stop=request.stop,
+        texts=request.texts,
     )
     return encode_request(only)
 
 
 def without_content(request: Request, payload: PayloadReference) -> Request:
     """The message's part of a request, whose content lies in the object."""
-    return replace(request, prompt="", messages=(), stop=(), payload=payload)
+    return replace(request, prompt="", messages=(), texts=(), stop=(), payload=payload)
 
 
 def decode_whole_request(body: bytes, content: bytes, content_type: str, queue: Queue) -> Request:

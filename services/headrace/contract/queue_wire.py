@@ -54,6 +54,9 @@ def encode_request(request: Request) -> bytes:
         reply_to=request.reply_to,
         gateway=request.gateway,
         task=encode_task(request.task),
+        texts=request.texts,
+        source_language=request.source_language,
+        target_language=request.target_language,
     )
     if request.payload is not None:
         message.payload.CopyFrom(encode_payload(request.payload))
@@ -86,6 +89,9 @@ def request_of(message: pb.QueuedRequest, queue: Queue) -> Request:
         reply_to=message.reply_to,
         gateway=message.gateway,
         task=decode_task(message.task),
+        texts=tuple(message.texts),
+        source_language=message.source_language,
+        target_language=message.target_language,
         payload=decode_payload(message.payload) if message.HasField("payload") else None,
     )
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
+import sys
+from array import array
 from dataclasses import dataclass
+from typing import TypeAlias
 
 
 class Priority(enum.IntEnum):
@@ -63,6 +66,8 @@ class Sampling:
     """1 is none; in [0.5, 2]. After a resumption it sees only the tokens made since."""
     ignore_end: bool = False
     """End tokens are never chosen, so that exactly max_tokens come: for measurements."""
+    beam_size: int = 1
+    """Hypotheses of a translation that are followed at once. From 2 on the best comes as a whole."""
 
     @property
     def greedy(self) -> bool:
@@ -188,6 +193,24 @@ class TokenChunk:
         )
 
 
+Vector: TypeAlias = bytes
+"""The numbers of an embedding as 32-bit floats, little-endian: as the wire has them. Nobody on the way to the client
+needs them as numbers, and making those would cost more than all else that is done to a short text.
+"""
+
+
+FLOAT_BYTES = 4
+"""Of each number."""
+
+
+def unpack_vector(vector: Vector) -> tuple[float, ...]:
+    """The numbers."""
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return tuple(numbers)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadReference:
     """Something too large for a message, in the object store: the object's name, its size and its SHA-256 as hex."""
@@ -229,6 +252,13 @@ class Outcome:
     """As in TokenChunk, for the whole output."""
     payload: PayloadReference | None = None
     """Where the whole outcome lies, if it is too large for a message: text and tokens are not here then."""
+    vectors: tuple[Vector, ...] = ()
+    """Of an embedding's texts, in their order."""
+
+    @property
+    def embeddings(self) -> tuple[tuple[float, ...], ...]:
+        """`vectors` as numbers."""
+        return tuple(map(unpack_vector, self.vectors))
 
     @property
     def output(self) -> TokenChunk | None:

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from headrace.contract.costs import ModelCost
-from headrace.contract.values import NO_TRACE, Failure, FinishReason, Sampling, TokenChunk, TraceContext
+from headrace.contract.values import (
+    NO_TRACE,
+    Failure,
+    FinishReason,
+    Sampling,
+    Task,
+    TokenChunk,
+    TraceContext,
+    Vector,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,7 @@ class ServedModel:
     compute_type: str
     cost: ModelCost | None = None
     """What it costs there; None where nobody has measured it."""
+    task: Task = Task.GENERATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +84,8 @@ class EntryProgress:
     assignment: int
     tokens: TokenChunk | None = None
     end: EntryEnd | None = None
+    vectors: tuple[Vector, ...] = ()
+    """Of the entry's texts, in their order; with the end that says that it completed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +116,17 @@ class BatchEntry:
     request_id: str
     attempt: int
     prompt: tuple[int, ...]
+    """Empty where there are `texts`."""
     generated: tuple[int, ...] = ()
     """What earlier attempts made: the output goes on after it, and its indices count from its length."""
     max_tokens: int
     """Of the whole output, `generated` included."""
     stop: tuple[str, ...] = ()
     trace: TraceContext = NO_TRACE
+    texts: tuple[tuple[int, ...], ...] = ()
+    """What is to be embedded: the tokens of each text."""
+    target_prefix: tuple[int, ...] = ()
+    """What a translation is made to begin with: no part of the output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,14 @@ from headrace.contract.common_wire import (
     decode_failure,
     decode_finish,
     decode_sampling,
+    decode_task,
     decode_timestamp,
     decode_trace,
     encode_duration,
     encode_failure,
     encode_finish,
     encode_sampling,
+    encode_task,
     encode_timestamp,
     encode_trace,
 )
@@ -48,6 +50,8 @@ def encode_worker_message(message: WorkerMessage) -> pb.WorkerMessage:
             tokens.text_lengths.extend(chunk.text_lengths)
         if progress.end is not None:
             entry.end.CopyFrom(_encode_end(progress.end))
+        if progress.vectors:
+            entry.vectors.extend(progress.vectors)
     for ended in message.ended:
         out.ended.add(batch=ended.batch, lane=ended.lane)
     return out
@@ -61,6 +65,7 @@ def decode_worker_message(message: pb.WorkerMessage) -> WorkerMessage:
                 assignment=entry.assignment,
                 tokens=decode_chunk(entry.tokens) if entry.HasField("tokens") else None,
                 end=_decode_end(entry.end) if entry.HasField("end") else None,
+                vectors=tuple(entry.vectors),
             )
             for entry in message.progress
         ),
@@ -141,7 +146,12 @@ def _decode_join(message: pb.WorkerJoin) -> WorkerJoin:
 
 
 def _encode_served(model: ServedModel) -> pb.ServedModel:
-    message = pb.ServedModel(name=model.name, version=model.version, compute_type=model.compute_type)
+    message = pb.ServedModel(
+        name=model.name,
+        version=model.version,
+        compute_type=model.compute_type,
+        task=encode_task(model.task),
+    )
     if (cost := model.cost) is not None:
         message.cost.step.CopyFrom(_encode_grid(cost.step))
         message.cost.prefill.CopyFrom(_encode_grid(cost.prefill))
@@ -160,6 +170,7 @@ def _decode_served(message: pb.ServedModel) -> ServedModel:
             if message.HasField("cost")
             else None
         ),
+        task=decode_task(message.task),
     )
 
 
@@ -204,6 +215,8 @@ def _encode_start(start: StartBatch) -> pb.StartBatch:
                 max_tokens=entry.max_tokens,
                 stop=entry.stop,
                 trace=encode_trace(entry.trace),
+                texts=[pb.TokenisedText(token_ids=text) for text in entry.texts],
+                target_prefix=entry.target_prefix,
             )
             for entry in start.entries
         ],
@@ -226,6 +239,8 @@ def _decode_start(message: pb.StartBatch) -> StartBatch:
                 max_tokens=entry.max_tokens,
                 stop=tuple(entry.stop),
                 trace=decode_trace(entry.trace),
+                texts=tuple(tuple(text.token_ids) for text in entry.texts),
+                target_prefix=tuple(entry.target_prefix),
             )
             for entry in message.entries
         ),

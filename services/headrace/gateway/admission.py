@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from headrace.contract.errors import InvalidRequest, Unavailable
 from headrace.contract.ids import new_request_id
-from headrace.contract.inference_wire import decode_generate
 from headrace.contract.requests import Limits, Request, check_request
 from headrace.gateway.catalogue import Catalogue
 
@@ -26,7 +24,7 @@ class Admitted:
 
 
 class Admission:
-    """Decodes and checks requests. Raises an error of the tree for each that may not go in."""
+    """Checks requests. Raises an error of the tree for each that may not go in."""
 
     def __init__(
         self,
@@ -44,21 +42,20 @@ class Admission:
         self._draining = draining
         self._now = now
 
-    async def admit(self, message: Any, remaining_s: float | None) -> Admitted:
-        """The request in a GenerateRequest, with an id and with the earlier of its deadline and the call's.
+    async def admit(self, decoded: Request, remaining_s: float | None) -> Admitted:
+        """The request that a client sent, with an id and with the earlier of its deadline and the call's.
 
         `remaining_s` is what is left of the call's deadline; None = it has none. Waits a little for a first router.
         """
         if self._draining():
             raise Unavailable("gateway", "it is stopping and takes no new requests; call another")
-        decoded = decode_generate(message)
         now_s = self._now()
         request = replace(
             decoded, id=decoded.id or new_request_id(), deadline_s=_earlier(decoded, remaining_s, now_s)
         )
         check_request(request, self._limits, now_s)
         await self._catalogue.wait_connected(self._router_wait_s)
-        self._catalogue.require(request.model)
+        self._catalogue.require(request.model, request.task)
         return Admitted(request=request, chosen=bool(decoded.id))
 
 

@@ -20,6 +20,7 @@ from headrace.gateway.admission import Admission
 from headrace.gateway.attach import Attaching
 from headrace.gateway.cancel import Cancels
 from headrace.gateway.departures import Departures
+from headrace.gateway.embed import Embeddings
 from headrace.gateway.following import Following
 from headrace.gateway.generate import Generation
 from headrace.gateway.guard import Guard
@@ -259,19 +260,21 @@ def _service(
     )
     following = Following(results, routers, backoff=lambda: Backoff(own.rejoin_wait_s, own.rejoin_max_wait_s))
     reading = Reading(results)
+    generation = Generation(
+        gateway_id=gateway_id,
+        admission=admission,
+        streams=streams,
+        publisher=publisher,
+        catalogue=catalogue,
+        following=following,
+        reading=reading,
+        cancels=cancels,
+        expiry_grace_s=own.cancel_wait_s,
+        duplicate_window_s=settings.queues.duplicate_window_s,
+    )
     return InferenceService(
-        generation=Generation(
-            gateway_id=gateway_id,
-            admission=admission,
-            streams=streams,
-            publisher=publisher,
-            catalogue=catalogue,
-            following=following,
-            reading=reading,
-            cancels=cancels,
-            expiry_grace_s=own.cancel_wait_s,
-            duplicate_window_s=settings.queues.duplicate_window_s,
-        ),
+        generation=generation,
+        embeddings=Embeddings(generation, results),
         attaching=Attaching(
             streams=streams, following=following, reading=reading, draining=lambda: readiness.draining
         ),

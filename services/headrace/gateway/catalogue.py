@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from headrace.contract.deliver import Model, ModelLoad
-from headrace.contract.errors import Unavailable, UnknownModel
-from headrace.contract.values import Priority, QueuePosition
+from headrace.contract.errors import InvalidRequest, Unavailable, UnknownModel
+from headrace.contract.values import Priority, QueuePosition, Task
 
 RETRY_RANGE_S = (1.0, 60.0)
 """A client that is refused comes back no sooner and no later than this."""
@@ -59,10 +59,16 @@ class Catalogue:
         """Every model's name, sorted."""
         return sorted({name for loads in self._loads.values() for name in loads})
 
-    def require(self, model: str) -> None:
-        """Raises UnknownModel, with those that there are, where no router serves `model`."""
-        if not any(model in loads for loads in self._loads.values()):
+    def require(self, model: str, task: Task = Task.GENERATE) -> None:
+        """Raises UnknownModel, with those that there are, where no router serves `model`, and InvalidRequest where it
+        is for another task everywhere.
+        """
+        tasks = {loads[model].model.task for loads in self._loads.values() if model in loads}
+        if not tasks:
             raise UnknownModel(model, self.names())
+        if task not in tasks:
+            able = ", ".join(sorted(task.value for task in tasks))
+            raise InvalidRequest("model", f"{model} is for {able}, not for {task.value}")
 
     def models(self) -> list[Model]:
         """Every model by name, with the lanes of all routers together; version and length are those that most run."""

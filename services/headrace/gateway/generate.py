@@ -7,14 +7,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Any
 
 from headrace.contract.errors import DeadlinePassed
 from headrace.contract.fingerprint import fingerprint
 from headrace.contract.ids import may_be_used_again
-from headrace.contract.inference_wire import accepted_response, generate_response
 from headrace.contract.requests import Request
-from headrace.contract.values import OutcomeKind
+from headrace.contract.values import Accepted, OutcomeKind
 from headrace.gateway.admission import Admission, Admitted
 from headrace.gateway.audience import Stream
 from headrace.gateway.cancel import Cancels
@@ -23,7 +21,7 @@ from headrace.gateway.following import Following
 from headrace.gateway.originals import Receipt
 from headrace.gateway.publish import Publisher
 from headrace.gateway.reading import Reading
-from headrace.gateway.relay import Relay
+from headrace.gateway.relay import Event, Relay
 from headrace.gateway.streams import Streams
 from headrace.gateway.tracing import describe_position, describe_request
 
@@ -36,7 +34,7 @@ shortly before its deadline is taken for one whose deadline has come.
 
 
 class Generation:
-    """Answers Generate calls."""
+    """Answers Generate calls, and those of the other tasks: what they ask for is the models' affair."""
 
     def __init__(
         self,
@@ -66,15 +64,17 @@ class Generation:
         self._expiry_grace_s = expiry_grace_s
         self._duplicate_window_s = duplicate_window_s
 
-    async def stream(self, message: Any, remaining_s: float | None) -> AsyncGenerator[Any, None]:
-        """The responses to a GenerateRequest: accepted, then places and tokens, then finished.
+    async def stream(
+        self, decoded: Request, remaining_s: float | None
+    ) -> AsyncGenerator[Accepted | Event, None]:
+        """The events of a request that a client sent: accepted, then places and tokens, then its outcome.
 
         `remaining_s` is what is left of the call's deadline. A request that an earlier call has published is followed,
         from its first token on. Raises an error of the tree for whatever is refused.
         """
         began_s = time.time()
         # A request that is to be kept has no deadline but its own: it outlives the call.
-        admitted = await self._admission.admit(message, None if message.keep else remaining_s)
+        admitted = await self._admission.admit(decoded, None if decoded.keep else remaining_s)
         request = replace(admitted.request, gateway=self._gateway_id)
         describe_request(request, stream=True)
         # Registered before it is published: a fast router's first tokens must find it.
@@ -88,10 +88,10 @@ class Generation:
                 async with self._followed(stream, receipt):
                     position = self._catalogue.position(request.model, request.priority)
                     describe_position(position)
-                    yield accepted_response(request.id, position)
+                    yield Accepted(request_id=request.id, position=position)
                     with _failing_at_deadline(stream.relay, request, self._expiry_grace_s):
                         async for event in self._reading.events(stream):
-                            yield generate_response(event)
+                            yield event
 
     async def _publish(self, admitted: Admitted, stream: Stream, began_s: float) -> Receipt:
         """Publishes. A call that ends meanwhile gives the request up only once it is known that the broker took it from

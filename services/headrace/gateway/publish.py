@@ -17,7 +17,7 @@ from headrace.contract import subjects
 from headrace.contract.errors import HeadraceError, InvalidRequest, Overloaded, Unavailable
 from headrace.contract.fingerprint import fingerprint
 from headrace.contract.queue_wire import encode_request
-from headrace.contract.requests import Request
+from headrace.contract.requests import Request, content_field
 from headrace.contract.subjects import Queue
 from headrace.gateway.admission import Admitted
 from headrace.gateway.broker import require_connection, unanswered
@@ -141,8 +141,9 @@ class Publisher:
                 self._trouble(full)
                 return Overloaded(full, self._catalogue.retry_after_s(queue.model))
             case Refusal.TOO_LARGE:
-                field = "messages" if request.messages else "prompt"
-                return InvalidRequest(field, "the request is larger than the broker's stream takes")
+                return InvalidRequest(
+                    content_field(request), "the request is larger than the broker's stream takes"
+                )
             case Refusal.NO_STREAM:
                 missing = "the broker has no stream for requests at the moment; try again"
                 self._trouble(missing)

@@ -1,4 +1,4 @@
-"""The six RPCs. Each error of the tree that they raise becomes a status in the server's interceptor."""
+"""The eight RPCs. Each error of the tree that they raise becomes a status in the server's interceptor."""
 
 # ruff: noqa: N802 — the proto names the methods
 from __future__ import annotations
@@ -11,13 +11,23 @@ from headrace.contract.common_wire import decode_duration
 from headrace.contract.errors import InvalidRequest, NotFound
 from headrace.contract.inference_wire import (
     cancel_response,
+    decode_generate,
     decode_result_key,
+    generate_response,
     models_response,
     result_response,
+)
+from headrace.contract.task_wire import (
+    decode_embed,
+    decode_submit,
+    decode_translate,
+    embed_response,
+    translate_response,
 )
 from headrace.gateway.attach import Attaching
 from headrace.gateway.cancel import Cancels
 from headrace.gateway.catalogue import Catalogue
+from headrace.gateway.embed import Embeddings
 from headrace.gateway.generate import Generation
 from headrace.gateway.results import Results
 from headrace.gateway.stalls import watched
@@ -38,6 +48,7 @@ class InferenceService(InferenceServiceServicer):
         self,
         *,
         generation: Generation,
+        embeddings: Embeddings,
         attaching: Attaching,
         submission: Submission,
         results: Results,
@@ -48,6 +59,7 @@ class InferenceService(InferenceServiceServicer):
     ) -> None:
         """The longest waits: of one GetResult for an outcome, and of ListModels for a first router."""
         self._generation = generation
+        self._embeddings = embeddings
         self._attaching = attaching
         self._submission = submission
         self._results = results
@@ -58,10 +70,24 @@ class InferenceService(InferenceServiceServicer):
 
     async def Generate(self, request: Any, context: ServicerContext) -> AsyncIterator[Any]:
         """Accepted, tokens, finished."""
-        stream = self._generation.stream(request, context.time_remaining())
-        async with aclosing(stream), aclosing(watched(stream)) as responses:
-            async for response in responses:
-                yield response
+        asked = decode_generate(request)
+        stream = self._generation.stream(asked, context.time_remaining())
+        async with aclosing(stream), aclosing(watched(stream)) as events:
+            async for event in events:
+                yield generate_response(event)
+
+    async def Translate(self, request: Any, context: ServicerContext) -> AsyncIterator[Any]:
+        """Accepted, tokens, finished."""
+        asked = decode_translate(request)
+        stream = self._generation.stream(asked, context.time_remaining())
+        async with aclosing(stream), aclosing(watched(stream)) as events:
+            async for event in events:
+                yield translate_response(event)
+
+    async def Embed(self, request: Any, context: ServicerContext) -> Any:
+        """The outcome, with the vectors."""
+        asked = decode_embed(request)
+        return embed_response(await self._embeddings.embed(asked, context.time_remaining()))
 
     async def Attach(self, request: Any, context: ServicerContext) -> AsyncIterator[Any]:
         """Accepted, tokens from an index on, finished."""
@@ -72,7 +98,7 @@ class InferenceService(InferenceServiceServicer):
 
     async def Submit(self, request: Any, context: ServicerContext) -> Any:
         """Accepted."""
-        return await self._submission.submit(request)
+        return await self._submission.submit(decode_submit(request))
 
     async def GetResult(self, request: Any, context: ServicerContext) -> Any:
         """The durable outcome."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.contract.inference_wire import submit_response
+from headrace.contract.requests import Request
 from headrace.gateway.admission import Admission
 from headrace.gateway.catalogue import Catalogue
 from headrace.gateway.publish import Publisher
@@ -19,12 +20,12 @@ class Submission:
         self._publisher = publisher
         self._catalogue = catalogue
 
-    async def submit(self, message: Any) -> Any:
-        """The response to a SubmitRequest, once the broker has the request.
+    async def submit(self, decoded: Request) -> Any:
+        """The response to a request that a client sent, once the broker has the request.
 
         The call's deadline is that of this answer alone; the request's is its own field.
         """
-        admitted = await self._admission.admit(message.request, None)
+        admitted = await self._admission.admit(decoded, None)
         request = admitted.request
         describe_request(request, stream=False)
         await self._publisher.publish(admitted)

@@ -25,7 +25,7 @@ def describe_request(request: Request, *, stream: bool) -> None:
         return
     span.set_attributes(
         {
-            names.GEN_AI_OPERATION_NAME: names.OPERATION_GENERATE,
+            names.GEN_AI_OPERATION_NAME: names.operation_of(request.task.value),
             names.GEN_AI_PROVIDER_NAME: names.PROVIDER_HEADRACE,
             names.GEN_AI_REQUEST_MODEL: request.model,
             names.GEN_AI_REQUEST_MAX_TOKENS: request.max_tokens,

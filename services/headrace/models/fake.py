@@ -10,6 +10,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -54,7 +55,11 @@ class FakeTiming:
 
 
 def install_fake_model(
-    store: ModelStore, name: str = "fake", context_length: int = 4096, timing: FakeTiming | None = None
+    store: ModelStore,
+    name: str = "fake",
+    context_length: int = 4096,
+    timing: FakeTiming | None = None,
+    task: Literal["generate", "embed"] = "generate",
 ) -> StoredModel:
     """Puts a fake model into the store, in the place of any former one of that name."""
 
@@ -66,6 +71,9 @@ def install_fake_model(
         )
         return Manifest(
             name=name,
+            task=task,
+            pooling="mean" if task == "embed" else None,
+            normalise=task == "embed",
             engine="fake",
             architecture="fake",
             context_length=context_length,

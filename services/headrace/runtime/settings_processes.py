@@ -271,6 +271,13 @@ class WorkerSettings(Section):
         le=512,
         description="Most requests that one lane decodes together; fewer go where more do not pay.",
     )
+    piece_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=1_048_576,
+        description="Tokens of texts that one lane embeds in one computation, about, sorted by length:"
+        " more urgent work waits for its end. 0: 512 on a CPU, as many as its caches hold; 16,384 on a card.",
+    )
     models: Names = Field(
         default=(), description="Models to serve, with commas between. Empty: all in the model store."
     )

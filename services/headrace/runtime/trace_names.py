@@ -56,9 +56,9 @@ SPAN_SEND_DEAD: Final = "send hr.v1.dead.{model}.{tenant}"
 """PRODUCER: a dead letter is published."""
 
 
-def generate_span(model: str) -> str:
-    """INTERNAL: one attempt of a generation on one lane. Convention: `{operation} {model}`."""
-    return f"{OPERATION_GENERATE} {model}"
+def generate_span(model: str, operation: str = "generate") -> str:
+    """INTERNAL: one attempt of a request on one lane. Convention: `{operation} {model}`."""
+    return f"{operation} {model}"
 
 
 # ── GenAI ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -86,6 +86,12 @@ OPERATION_GENERATE: Final = "generate"
 OPERATION_EMBED: Final = "embeddings"
 OPERATION_TRANSLATE: Final = "translate"
 PROVIDER_HEADRACE: Final = "headrace"
+
+
+def operation_of(task: str) -> str:
+    """The operation that a task is, by the word for it."""
+    return {"embed": OPERATION_EMBED, "translate": OPERATION_TRANSLATE}.get(task, OPERATION_GENERATE)
+
 
 # ── messaging ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from headrace.contract.spans import SpanEvent, SpanKind, SpanRecord
 from headrace.runtime import trace_names as names
 
-ASKING = ("/Generate", "/Submit")
+WAITING = ("/Generate", "/Translate", "/Embed")
+"""The calls whose client waits for what it asks for."""
+ASKING = (*WAITING, "/Submit")
 """The calls that bring a request. Others look at it: they are not part of its time."""
 
 
@@ -129,7 +131,7 @@ def _read_end(facts: Facts) -> None:
     facts.error = facts.error or _status(call)
     facts.stalls, facts.stalled_s = int(number(call, names.STALLS)), number(call, names.STALLED_S)
     ended = [hold.end_ns for hold in facts.holds if text(hold, names.OUTCOME)]
-    if ended and call.name.endswith("/Generate"):
+    if ended and call.name.endswith(WAITING):
         facts.read_on_s = max(0.0, (call.end_ns - max(ended)) / 1e9)
 
 

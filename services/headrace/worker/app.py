@@ -25,7 +25,7 @@ from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import Telemetry, start_telemetry
 from headrace.v1.router_pb2_grpc import RouterServiceStub
 from headrace.worker.crew import Crew
-from headrace.worker.device import EngineInventory, choose_spare_lanes, find_device
+from headrace.worker.device import EngineInventory, choose_piece_tokens, choose_spare_lanes, find_device
 from headrace.worker.gate import Gate
 from headrace.worker.known_cost import with_cost
 from headrace.worker.lane import Lane
@@ -106,6 +106,7 @@ async def _serve(
             outbox,
             Gate(slots, paused_step_s=own.paused_step_s),
             max_batch=own.max_batch,
+            piece_tokens=choose_piece_tokens(own.piece_tokens, placing.device),
             name=own.name,
             tracer=telemetry.tracer if telemetry.on else None,
             metrics=recorded,

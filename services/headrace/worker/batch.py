@@ -19,12 +19,13 @@ from headrace.worker.outbox import Outbox
 from headrace.worker.serving import ServingModel
 from headrace.worker.spans import BatchTrace
 from headrace.worker.steps import Step
+from headrace.worker.translation import Translation
 
 log = structlog.get_logger(__name__)
 
-_ENDED_EARLY = EngineFailed("it ended the entry before its end")
+ENDED_EARLY = EngineFailed("it ended the entry before its end")
 _NO_TEXT = EngineFailed("what it made cannot be turned into text")
-_LEFT = Unavailable("worker", "left before the end")
+LEFT = Unavailable("worker", "left before the end")
 
 
 class Batch:
@@ -54,12 +55,14 @@ class Batch:
         self._abandoned = False
         self.entries = self._open_entries(start, model)
         self._turn = turn
-        self.decode = Decode(
-            engine=model.engine,
-            sampling=start.sampling,
-            slots=[entry.slot for entry in self.entries],
-            turn=turn,
-        )
+        slots = [entry.slot for entry in self.entries]
+        self.job: Decode | Translation
+        if model.translator is not None:
+            self.job = Translation(
+                translator=model.translator, sampling=start.sampling, slots=slots, turn=turn
+            )
+        else:
+            self.job = Decode(engine=model.engine, sampling=start.sampling, slots=slots, turn=turn)
 
     def __repr__(self) -> str:
         live = sum(entry.end is None for entry in self.entries)
@@ -108,13 +111,13 @@ class Batch:
         """Ends all entries without a word to the router, which learns it from the end of the stream."""
         self._abandoned = True
         for entry in self.entries:
-            entry.conclude(EntryEnd(failure=failure_of(_LEFT)))
+            entry.conclude(EntryEnd(failure=failure_of(LEFT)))
         self._release_if_over()
 
     def finish(self, failure: EngineFailed | None) -> None:
         """The lane is free. Entries that have not ended failed."""
         for entry in self.entries:
-            entry.finish(EntryEnd(failure=failure_of(failure or _ENDED_EARLY)), self._outbox)
+            entry.finish(EntryEnd(failure=failure_of(failure or ENDED_EARLY)), self._outbox)
         if not self._abandoned:
             self._outbox.add_batch_ended(self.id, self.lane)
         if self.entries:

@@ -21,10 +21,19 @@ from headrace.worker.fingerprint import take_fingerprint
 from headrace.worker.grids import GridPlan, measure_grids
 from headrace.worker.serving import Placing, ServingModel, load_model
 from headrace.worker.shape import Shape, shapes_to_try
-from headrace.worker.trial import measure_lane_memory, measure_rate, process_bytes
+from headrace.worker.trial import (
+    TRIAL_CONTEXT,
+    TRIAL_TOKENS,
+    measure_lane_memory,
+    measure_rate,
+    process_bytes,
+)
 
 BATCHES = (1, 2, 4, 8, 16)
 CONTEXTS = (16, 64, 256, 512, 1024)
+TEXT_BATCHES = (1, 4, 16, 64)
+TEXT_CONTEXTS = (8, 32, 128, 512)
+"""Of models that embed."""
 TRIAL_SHARE = 0.3
 """Of the time, at most, for the lanes and threads; the grids get the rest."""
 MAX_TRIAL_S = 5.0
@@ -85,8 +94,8 @@ class _Calibrating:
         model = self._load(shape)
         try:
             plan = GridPlan(
-                batches=BATCHES,
-                contexts=CONTEXTS,
+                batches=BATCHES if model.encoder is None else TEXT_BATCHES,
+                contexts=CONTEXTS if model.encoder is None else TEXT_CONTEXTS,
                 lanes=shape.lanes,
                 seconds=max(0.0, self._asked.seconds - self._gone_s()),
             )
@@ -131,6 +140,8 @@ class _Calibrating:
                 )
             self._tell(f"tokens/s with {shape}")
             rate = measure_rate(model, lanes=shape.lanes, seconds=seconds)
+            if model.encoder is not None:  # what goes in counts, as nothing comes out
+                rate *= TRIAL_CONTEXT / TRIAL_TOKENS
         finally:
             model.engine.close()
         self._trials.append(

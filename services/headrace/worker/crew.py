@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import structlog
 from opentelemetry.trace import Tracer
@@ -11,6 +12,7 @@ from opentelemetry.trace import Tracer
 from headrace.contract.errors import EngineFailed, HeadraceError, Unavailable, UnknownModel
 from headrace.contract.work import StartBatch
 from headrace.worker.batch import Batch, refuse_batch
+from headrace.worker.embed_batch import EmbedBatch
 from headrace.worker.gate import Gate
 from headrace.worker.lane import Lane
 from headrace.worker.metrics import WorkerMetrics
@@ -19,6 +21,8 @@ from headrace.worker.serving import ServingModel
 from headrace.worker.spans import BatchTrace
 
 log = structlog.get_logger(__name__)
+
+AnyBatch: TypeAlias = "Batch | EmbedBatch"
 
 
 class Crew:
@@ -39,22 +43,26 @@ class Crew:
         gate: Gate,
         *,
         max_batch: int,
+        piece_tokens: int = 512,
         name: str,
         tracer: Tracer | None,
         metrics: WorkerMetrics,
     ) -> None:
-        """`tracer`: None with telemetry off. `name` is the worker's, for traces."""
+        """`tracer`: None with telemetry off. `name` is the worker's, for traces. `piece_tokens`: of the texts that are
+        embedded at once.
+        """
         self._lanes = lanes
         self._models = models
         self._outbox = outbox
         self._gate = gate
         self._max_batch = max_batch
+        self._piece_tokens = piece_tokens
         self._name = name
         self._tracer = tracer
         self._metrics = metrics
-        self._running: dict[int, Batch] = {}
-        self._abandoned: dict[int, Batch] = {}
-        self._by_assignment: dict[int, Batch] = {}
+        self._running: dict[int, AnyBatch] = {}
+        self._abandoned: dict[int, AnyBatch] = {}
+        self._by_assignment: dict[int, AnyBatch] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -74,7 +82,7 @@ class Crew:
             refuse_batch(start, error, self._outbox)
             return
         trace = None if self._tracer is None else BatchTrace(self._tracer, start, self._name)
-        batch = Batch(start, model, self._outbox, trace, turn=self._gate.turn(), metrics=self._metrics)
+        batch = self._batch(start, model, trace)
         if not batch.entries:
             batch.finish(None)
             return
@@ -127,7 +135,21 @@ class Crew:
         """Returns when nothing runs for the router."""
         await self._idle.wait()
 
-    def _find(self, number: int) -> Batch | None:
+    def _batch(self, start: StartBatch, model: ServingModel, trace: BatchTrace | None) -> AnyBatch:
+        turn = self._gate.turn()
+        if model.encoder is None:
+            return Batch(start, model, self._outbox, trace, turn=turn, metrics=self._metrics)
+        return EmbedBatch(
+            start,
+            model,
+            model.encoder,
+            self._outbox,
+            trace,
+            turn=turn,
+            piece_tokens=self._piece_tokens,
+        )
+
+    def _find(self, number: int) -> AnyBatch | None:
         return next((batch for batch in self._running.values() if batch.id == number), None)
 
     def _check(self, start: StartBatch) -> tuple[Lane, ServingModel]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ctranslate2
 
-from headrace.contract.errors import StartError
 from headrace.contract.values import Sampling
 from headrace.contract.work import Device
+from headrace.worker.ctranslate2_load import load, unload
 from headrace.worker.engine import OnToken, check_prompts
-
-_UNLOAD_POLL_S = 0.01
-"""Between two tries to unload: the engine does nothing while it is still busy, and has no event to wait for."""
 
 
 class CTranslate2Engine:
@@ -36,23 +32,14 @@ class CTranslate2Engine:
         self._tokens = tokens
         self._end_ids = list(end_ids)
         self._ends_suppressed = [[tokens[end]] for end in end_ids]
-        try:
-            self._generator: Any = ctranslate2.Generator(
-                str(folder),
-                device=device.kind,
-                device_index=device.index,
-                compute_type=compute_type,
-                inter_threads=lanes,
-                intra_threads=threads_per_lane,
-                # Never full, as each lane has one batch at most; and so nothing waits in it either.
-                max_queued_batches=lanes,
-            )
-        except (RuntimeError, ValueError, MemoryError) as error:
-            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise StartError(
-                f"the engine cannot load {folder} on {device.kind} as {compute_type}: {problem}",
-                "Pull the model again, or choose another device or compute type",
-            ) from error
+        self._generator = load(
+            ctranslate2.Generator,
+            folder,
+            device=device,
+            compute_type=compute_type,
+            lanes=lanes,
+            threads_per_lane=threads_per_lane,
+        )
 
     @property
     def compute_type(self) -> str:
@@ -76,17 +63,14 @@ class CTranslate2Engine:
             suppress_sequences=self._ends_suppressed if sampling.ignore_end else None,
             include_prompt_in_result=False,  # the prompt is worked in at once, not token by token
             callback=on_step,
-            **_options(sampling, len(tokens)),
+            **sampling_options(sampling, len(tokens)),
         )
 
     def close(self) -> None:
-        while self._generator.model_is_loaded:
-            self._generator.unload_model()
-            if self._generator.model_is_loaded:
-                time.sleep(_UNLOAD_POLL_S)
+        unload(self._generator)
 
 
-def _options(sampling: Sampling, vocab_size: int) -> Mapping[str, object]:
+def sampling_options(sampling: Sampling, vocab_size: int) -> Mapping[str, object]:
     """`sampling` in the engine's words. Its own default of top-k is 1, with which it ignores all the rest."""
     options: dict[str, object] = {"repetition_penalty": sampling.repetition_penalty}
     if sampling.greedy:

@@ -36,8 +36,8 @@ class Decode:
             for group in _groups(self.slots):
                 self._run_group(group, emit)
         except Exception as error:
-            log.warning("engine.failed", entries=len(self.slots), problem=_told(error), exc_info=True)
-            return EngineFailed(_told(error))
+            log.warning("engine.failed", entries=len(self.slots), problem=told(error), exc_info=True)
+            return EngineFailed(told(error))
         finally:
             self.turn.leave()
         return None
@@ -70,7 +70,7 @@ def _groups(slots: Sequence[Slot]) -> Iterator[Sequence[Slot]]:
             yield group
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """One line for a person. An engine's message speaks of shapes and memory, never of content."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -81,7 +81,11 @@ def open_entry(
         finish = FinishReason.LENGTH
     if finish is not None:
         return EntryEnd(finish_reason=finish)
-    slot = Slot(index=index, prompt=entry.prompt + entry.generated, left=limit - len(entry.generated))
+    left = limit - len(entry.generated)
+    if model.translator is None:
+        slot = Slot(index=index, prompt=entry.prompt + entry.generated, left=left)
+    else:
+        slot = Slot(index=index, prompt=entry.prompt, prefix=entry.target_prefix + entry.generated, left=left)
     return Entry(
         assignment=entry.assignment,
         slot=slot,
@@ -96,12 +100,19 @@ def _limit(entry: BatchEntry, model: ServingModel) -> int:
     """The most tokens of the output: the request's own, and what the context has room for."""
     if not entry.prompt:
         raise InvalidRequest("prompt", "is empty: an entry has at least one token")
-    for field, ids in (("prompt", entry.prompt), ("generated", entry.generated)):
+    for field, ids in (
+        ("prompt", entry.prompt),
+        ("generated", entry.generated),
+        ("target_prefix", entry.target_prefix),
+    ):
         if ids and max(ids) >= model.vocab_size:
             raise InvalidRequest(field, f"holds a token id outside the vocabulary of {model.vocab_size}")
-    if len(entry.prompt) >= model.context_length:
+    # A model that translates has a context for the text, and another one for the output.
+    translates = model.translator is not None
+    if len(entry.prompt) >= model.context_length + translates:
         raise InvalidRequest(
             "prompt",
             f"is {len(entry.prompt)} tokens long; the model's context of {model.context_length} has no room left",
         )
-    return min(entry.max_tokens, model.context_length - len(entry.prompt))
+    taken = entry.target_prefix if translates else entry.prompt
+    return min(entry.max_tokens, model.context_length - len(taken))

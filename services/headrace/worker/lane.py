@@ -8,21 +8,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from headrace.contract.errors import EngineFailed
 from headrace.worker.crossing import Crossing
-from headrace.worker.decode import Decode
-from headrace.worker.steps import Step
+
+
+class LaneJob(Protocol):
+    """What the lane's thread runs: `Decode`, `Embedding` and `Translation` are some."""
+
+    def run(self, emit: Callable[[Any], None]) -> EngineFailed | None:
+        """Blocks until all is made. Gives what is made to `emit`, and returns what the engine failed with."""
+        ...
 
 
 class LaneWork(Protocol):
     """What a lane runs: a batch on the event loop's side."""
 
-    decode: Decode
+    @property
+    def job(self) -> LaneJob: ...
 
-    def take_step(self, step: Step) -> None:
-        """On the event loop: what a step made."""
+    def take_step(self, made: Any) -> None:
+        """On the event loop: what its job gave to `emit`."""
         ...
 
 
@@ -43,8 +50,8 @@ class Lane:
         """What runs now; None = the lane is free."""
         self._done: Callable[[int, EngineFailed | None], None] | None = None
         # At most one batch, as `start` asserts, and at the end the None that stops the thread.
-        self._inbox: SimpleQueue[Decode | None] = SimpleQueue()
-        self._crossing: Crossing[Step | _Done]
+        self._inbox: SimpleQueue[LaneJob | None] = SimpleQueue()
+        self._crossing: Crossing[Any]
         self._thread: threading.Thread
 
     def __repr__(self) -> str:
@@ -59,7 +66,7 @@ class Lane:
         """Runs `work`; then `done(index, what the engine failed with)` is called on the event loop, the lane free."""
         assert self.work is None, "a lane runs one batch at a time"
         self.work, self._done = work, done
-        self._inbox.put(work.decode)
+        self._inbox.put(work.job)
 
     async def __aenter__(self) -> Self:
         self._crossing = Crossing(asyncio.get_running_loop(), self._receive)
@@ -75,11 +82,11 @@ class Lane:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        while (decode := self._inbox.get()) is not None:
-            failure = decode.run(self._crossing.send)
+        while (job := self._inbox.get()) is not None:
+            failure = job.run(self._crossing.send)
             self._crossing.send(_Done(failure))
 
-    def _receive(self, item: Step | _Done) -> None:
+    def _receive(self, item: Any) -> None:
         assert self.work is not None, "steps come from a batch that runs"
         if not isinstance(item, _Done):
             self.work.take_step(item)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from headrace.contract.values import TokenChunk
+from headrace.contract.values import TokenChunk, Vector
 from headrace.contract.work import BatchEnded, EntryEnd, EntryProgress, WorkerMessage
 
 MAX_TOKENS = 16_384
 """Tokens in one message: well below the largest that gRPC takes, whatever the tokens' text."""
+TOKEN_BYTES = 64
+"""So many bytes of vectors count as a token: a message has at most a MiB of them, or those of one entry."""
 
 
 class _Pending:
     """What one assignment has made since the last message."""
 
-    __slots__ = ("end", "first_index", "texts", "token_ids")
+    __slots__ = ("end", "first_index", "texts", "token_ids", "vectors")
 
     def __init__(
         self, first_index: int, token_ids: list[int], texts: list[str], end: EntryEnd | None
@@ -24,6 +26,12 @@ class _Pending:
         self.token_ids = token_ids
         self.texts = texts
         self.end = end
+        self.vectors: tuple[Vector, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """What it takes of a message, in tokens."""
+        return len(self.token_ids) + sum(map(len, self.vectors)) // TOKEN_BYTES
 
     def chunk(self) -> TokenChunk | None:
         if not self.token_ids:
@@ -86,6 +94,12 @@ class Outbox:
             self._pending[assignment] = _Pending(0, [], [], end)
         self._ready.set()
 
+    def add_vectors(self, assignment: int, vectors: tuple[Vector, ...], end: EntryEnd) -> None:
+        """The vectors of an entry's texts, and its end."""
+        pending = self._pending[assignment] = _Pending(0, [], [], end)
+        pending.vectors = vectors
+        self._ready.set()
+
     def add_batch_ended(self, batch: int, lane: int) -> None:
         """The batch's end, after those of its entries."""
         self._ended.append(BatchEnded(batch=batch, lane=lane))
@@ -137,12 +151,19 @@ class Outbox:
         taken: list[EntryProgress] = []
         room = MAX_TOKENS
         for assignment, pending in waiting.items():
-            if len(pending.token_ids) > room:
-                self._pending[assignment] = pending.cut(room) if room else pending
-                if not room:
-                    continue
-            room -= len(pending.token_ids)
-            taken.append(EntryProgress(assignment=assignment, tokens=pending.chunk(), end=pending.end))
+            if pending.size > room:
+                if pending.vectors and not taken:
+                    room = pending.size  # they cannot be cut: a message of their own
+                else:
+                    self._pending[assignment] = pending.cut(room) if room and pending.token_ids else pending
+                    if not (room and pending.token_ids):
+                        continue
+            room -= pending.size
+            taken.append(
+                EntryProgress(
+                    assignment=assignment, tokens=pending.chunk(), end=pending.end, vectors=pending.vectors
+                )
+            )
         return tuple(taken)
 
     def reset(self) -> None:

@@ -6,18 +6,24 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from headrace.contract.errors import StartError, UnknownModel
+from headrace.contract.values import Task
 from headrace.contract.work import Device, ServedModel
 from headrace.models.detokeniser import Detokeniser
-from headrace.models.errors import ModelError
+from headrace.models.errors import DamagedModel, ModelError
 from headrace.models.fake import read_fake_timing
-from headrace.models.manifest import Manifest
+from headrace.models.manifest import MANIFEST_NAME, Manifest
 from headrace.models.store import ModelStore, StoredModel
 from headrace.models.tokeniser import Tokeniser
+from headrace.worker.ctranslate2_encoder import CTranslate2Encoder
 from headrace.worker.ctranslate2_engine import CTranslate2Engine
+from headrace.worker.ctranslate2_translator import CTranslate2Translator
 from headrace.worker.device import choose_compute_type
+from headrace.worker.encoder import Encoder, EncoderOnly
 from headrace.worker.engine import Engine
+from headrace.worker.fake_encoder import FakeEncoder
 from headrace.worker.fake_engine import FakeEngine
 from headrace.worker.text import TokenText
+from headrace.worker.translator import Translator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,10 @@ class ServingModel:
     context_length: int
     end_ids: Collection[int]
     new_detokeniser: Callable[[], TokenText]
+    encoder: Encoder | None = None
+    """Of a model that embeds; its `engine` makes no tokens."""
+    translator: Translator | None = None
+    """Of a model that translates; its `engine` is the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +71,20 @@ def load_model(store: ModelStore, name: str, placing: Placing) -> ServingModel:
         model = store.verify(name)
         tokeniser = Tokeniser.load(model)
         manifest = model.manifest
-        if manifest.engine == "fake":
+        encoder: Encoder | None = None
+        translator: Translator | None = None
+        engine: Engine
+        if manifest.engine == "fake" and manifest.task == "embed":
+            encoder = FakeEncoder(read_fake_timing(model), vocab_size=manifest.vocab_size)
+            engine, compute_type = EncoderOnly(encoder), "none"
+        elif manifest.engine == "fake":
             engine, compute_type = _load_fake(model), "none"
+        elif manifest.task == "embed":
+            encoder, compute_type = _load_encoder(model, placing)
+            engine = EncoderOnly(encoder)
+        elif manifest.task == "translate":
+            engine = translator = _load_translator(model, tokeniser, placing)
+            compute_type = translator.compute_type
         else:
             engine, compute_type = _load_ctranslate2(model, tokeniser, placing)
     except UnknownModel as error:
@@ -73,12 +95,17 @@ def load_model(store: ModelStore, name: str, placing: Placing) -> ServingModel:
     except ModelError as error:
         raise StartError(str(error)) from error
     return ServingModel(
-        served=ServedModel(name=name, version=manifest.version, compute_type=compute_type),
+        served=ServedModel(
+            name=name, version=manifest.version, compute_type=compute_type, task=Task(manifest.task)
+        ),
         engine=engine,
         vocab_size=min(manifest.vocab_size, len(tokeniser.tokens)),
         context_length=manifest.context_length,
         end_ids=frozenset(manifest.end_token_ids),
-        new_detokeniser=lambda: Detokeniser(tokeniser),
+        # Output goes on after its prompt; a translation is a text of its own.
+        new_detokeniser=lambda: Detokeniser(tokeniser, continues=translator is None),
+        encoder=encoder,
+        translator=translator,
     )
 
 
@@ -101,3 +128,33 @@ def _load_ctranslate2(model: StoredModel, tokeniser: Tokeniser, placing: Placing
         threads_per_lane=placing.threads_per_lane,
     )
     return engine, engine.compute_type
+
+
+def _load_encoder(model: StoredModel, placing: Placing) -> tuple[Encoder, str]:
+    manifest = model.manifest
+    if manifest.pooling is None:
+        raise DamagedModel(manifest.name, MANIFEST_NAME, "it embeds, and does not say how it pools")
+    encoder = CTranslate2Encoder(
+        model.path,
+        vocab_size=manifest.vocab_size,
+        pooling=manifest.pooling,
+        normalise=manifest.normalise,
+        device=placing.device,
+        compute_type=choose_compute_type(placing.compute_type, manifest.quantisation, placing.device),
+        lanes=placing.lanes,
+        threads_per_lane=placing.threads_per_lane,
+    )
+    return encoder, encoder.compute_type
+
+
+def _load_translator(model: StoredModel, tokeniser: Tokeniser, placing: Placing) -> CTranslate2Translator:
+    manifest = model.manifest
+    return CTranslate2Translator(
+        model.path,
+        tokens=tokeniser.tokens,
+        end_ids=manifest.end_token_ids,
+        device=placing.device,
+        compute_type=choose_compute_type(placing.compute_type, manifest.quantisation, placing.device),
+        lanes=placing.lanes,
+        threads_per_lane=placing.threads_per_lane,
+    )

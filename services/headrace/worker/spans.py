@@ -28,7 +28,7 @@ class BatchTrace:
         self.tokens = 0
         self._tracer = tracer
         self._started_ns = time.time_ns()
-        contexts = [len(entry.prompt) + len(entry.generated) for entry in start.entries]
+        contexts = [_tokens(entry) + len(entry.generated) for entry in start.entries]
         self._shared: dict[str, AttributeValue] = {
             names.BATCH_ID: start.batch,
             names.BATCH_SIZE: len(start.entries),
@@ -108,6 +108,9 @@ class EntryTrace:
         self._tracer = tracer
         self._entry = entry
         self._batch = batch
+        # Whether a prompt is translated is told by its model, whose name is in the span.
+        self._operation = names.operation_of("embed" if entry.texts else "generate")
+        self._tokens = _tokens(entry)
         self._first_ns = 0
         self._paused_before = (0, 0.0)
 
@@ -122,7 +125,9 @@ class EntryTrace:
         started_ns = self._batch.started_ns
         model = str(self._batch.shared[names.MODEL])
         span = self._tracer.start_span(
-            names.generate_span(model), context=as_parent(self._entry.trace), start_time=started_ns
+            names.generate_span(model, self._operation),
+            context=as_parent(self._entry.trace),
+            start_time=started_ns,
         )
         if not span.is_recording():
             return
@@ -153,13 +158,13 @@ class EntryTrace:
         entry = self._entry
         pauses, paused_s = self._batch.pauses
         attributes: dict[str, AttributeValue] = {
-            names.GEN_AI_OPERATION_NAME: names.OPERATION_GENERATE,
+            names.GEN_AI_OPERATION_NAME: self._operation,
             names.GEN_AI_PROVIDER_NAME: names.PROVIDER_HEADRACE,
             names.GEN_AI_REQUEST_MODEL: self._batch.shared[names.MODEL],
             names.GEN_AI_REQUEST_MAX_TOKENS: entry.max_tokens,
-            names.GEN_AI_USAGE_INPUT_TOKENS: len(entry.prompt),
+            names.GEN_AI_USAGE_INPUT_TOKENS: self._tokens,
             names.GEN_AI_USAGE_OUTPUT_TOKENS: made,
-            names.CONTEXT_TOKENS: len(entry.prompt) + len(entry.generated),
+            names.CONTEXT_TOKENS: self._tokens + len(entry.generated),
             names.STEPS: made,
             # All of a batch begin together, so what all have made so far was made in steps that this one shared.
             names.STEPS_SHARED: round(max(0.0, self._batch.tokens / made - 1), 1) if made else 0.0,
@@ -176,6 +181,11 @@ class EntryTrace:
         if end.cancelled:
             attributes[names.OUTCOME] = "cancelled"
         return attributes
+
+
+def _tokens(entry: BatchEntry) -> int:
+    """How many it came with: of its prompt, or of all its texts."""
+    return len(entry.prompt) + sum(map(len, entry.texts))
 
 
 def _links(start: StartBatch) -> list[Link]:

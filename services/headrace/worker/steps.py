@@ -17,9 +17,11 @@ class Slot:
     index: int
     """Its place in the batch."""
     prompt: Sequence[int]
-    """What the engine is given: the prompt, and after it what earlier attempts made."""
+    """What the engine is given: the prompt, and after it what earlier attempts made; to translate, the text alone."""
     left: int
     """How many more tokens it may make. Written by the lane's thread."""
+    prefix: Sequence[int] = ()
+    """To translate: what the output is made to begin with, and after it what earlier attempts made."""
     halted: bool = False
     """Whether it is to end at its next token, which is dropped. Written by the event loop."""
 
@@ -41,13 +43,21 @@ class Steps:
     Between two steps, inside the last callback of the first, it waits for `turn`: the engine stands still meanwhile.
     """
 
-    def __init__(self, slots: Sequence[Slot], emit: Callable[[Step], None], turn: StepTurn) -> None:
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        emit: Callable[[Step], None],
+        turn: StepTurn,
+        lengths: Sequence[int] | None = None,
+    ) -> None:
+        """`lengths`: of what the engine works in before an entry's first token; those of the prompts by default."""
         self._slots = slots
         self._emit = emit
         self._turn = turn
-        shortest = min(len(slot.prompt) for slot in slots)
+        lengths = lengths or [len(slot.prompt) for slot in slots]
+        shortest = min(lengths)
         # The steps in which entries make their first token, latest first.
-        self._starts = sorted((len(slot.prompt) - shortest for slot in slots), reverse=True)
+        self._starts = sorted((length - shortest for length in lengths), reverse=True)
         self._step = -1
         self._live = 0  # entries that make a token in the present step
         self._ended = 0  # those of them that end with it

@@ -23,7 +23,7 @@ from headrace.router.core.fleet import Batch, Fleet, Worker, slack_s
 from headrace.router.core.grouping import GroupRules, form_group, goes_apart
 from headrace.router.core.held import Held
 from headrace.router.core.lives import Lives
-from headrace.router.core.lockstep import Extent
+from headrace.router.core.lockstep import Extent, first_token_s
 from headrace.router.core.merging import Merging
 from headrace.router.core.outlook import Outlook
 from headrace.router.core.overload import limit_s, may_refuse, refusal
@@ -131,7 +131,7 @@ class Assigning:
         if until_s == inf and token_s == inf:
             return False
         costs, context = here.costs[held.model], held.context
-        first_s = costs.prefill(1, context - 1) + costs.step(1, context)
+        first_s = first_token_s(costs, self._outlook.extent(held))
         return now + first_s <= until_s and costs.step(1, context) <= token_s
 
     def _preempt(self, head: Held, apart: bool, now: float) -> list[Command] | None:
@@ -236,7 +236,9 @@ class Assigning:
             started_s=started_s,
             apart=goes_apart(head),
             disturbed=disturbed,
-            slack_s=slack_s(extents, expected_s, self._settings.token_s[head.priority]),
+            slack_s=(
+                inf if head.texts else slack_s(extents, expected_s, self._settings.token_s[head.priority])
+            ),
         )
 
     def _begin(self, batch: Batch, head: Held, assignments: list[Assignment]) -> Start:
@@ -275,7 +277,7 @@ class Assigning:
         costs = worker.costs[held.model]
         if until_s == inf or not costs.known or not may_refuse(held):
             return 0.0
-        first_s = costs.prefill(1, held.context - 1) + costs.step(1, held.context)
+        first_s = first_token_s(costs, self._outlook.extent(held))
         return max(0.0, now + first_s - until_s)
 
     def _cost(self, held: Held) -> float:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headrace.contract.values import Failure, FinishReason, OutcomeKind, Priority, Sampling, TokenChunk
+from headrace.contract.values import (
+    Failure,
+    FinishReason,
+    OutcomeKind,
+    Priority,
+    Sampling,
+    TokenChunk,
+    Vector,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +88,8 @@ class Settle:
     failure: Failure | None = None
     dead: bool = False
     """Keep a dead letter as well."""
+    vectors: tuple[Vector, ...] = ()
+    """What an embedding made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from headrace.contract.costs import CostGrid, ModelCost
+from headrace.contract.values import Task
 
 THETA_WEIGHT = 0.1
 """Of one batch in θ: an old load is forgotten within some twenty batches."""
@@ -31,9 +32,11 @@ UNKNOWN = ModelCost(
 class CostModel:
     """One model on one worker. θ is written by `observe` alone."""
 
-    __slots__ = ("_observed", "_prefill", "_step", "load_s", "theta")
+    __slots__ = ("_observed", "_prefill", "_step", "load_s", "task", "theta")
 
-    def __init__(self, cost: ModelCost) -> None:
+    def __init__(self, cost: ModelCost, task: Task = Task.GENERATE) -> None:
+        self.task = task
+        """Of the model: it decides how a batch of it runs; see `lockstep`."""
         self._step = _Surface(cost.step)
         self._prefill = _Surface(cost.prefill)
         self.load_s = cost.load_s

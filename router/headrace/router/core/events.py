@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from headrace.contract.costs import ModelCost
-from headrace.contract.values import Failure, FinishReason, OutcomeKind, Priority, Sampling, TokenChunk
+from headrace.contract.values import (
+    Failure,
+    FinishReason,
+    OutcomeKind,
+    Priority,
+    Sampling,
+    Task,
+    TokenChunk,
+    Vector,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,9 @@ class RequestArrived:
     arrived_s: float
     """When the broker accepted it."""
     deadline_s: float | None = None
+    task: Task = Task.GENERATE
+    texts: int = 0
+    """To embed: how many there are; `prompt_tokens` are those of all together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +93,8 @@ class WorkerJoined:
     """Lanes that run at once, at most `lanes`; 0 = all. The others hold batches that are paused."""
     costs: Mapping[str, ModelCost] = field(default_factory=dict)
     """What its models cost there, where somebody has measured it."""
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    """What its models are for; those that are not in it generate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +125,8 @@ class EntryCompleted:
 
     assignment: int
     finish_reason: FinishReason
+    vectors: tuple[Vector, ...] = ()
+    """Of its texts, where they were to be embedded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf, log
 
 from headrace.contract.costs import ModelCost
-from headrace.contract.values import Priority
+from headrace.contract.values import Priority, Task
 from headrace.router.core.cost import UNKNOWN, CostModel
 from headrace.router.core.held import Held
 from headrace.router.core.lockstep import Extent, duration_s
@@ -67,8 +67,8 @@ class Batch:
 
     @property
     def stepping(self) -> bool:
-        """Whether its prefill is over: then it can be held at its next step."""
-        return any(
+        """Whether its prefill is over: then it can be held at its next step. One of texts can, between two pieces."""
+        return bool(self.members[0].texts) or any(
             held.context > context for held, (context, _) in zip(self.members, self.extents, strict=True)
         )
 
@@ -81,9 +81,9 @@ class Batch:
         return max(self.expected_s - self.ran_s(now), OVERDUE_SHARE * self.expected_s)
 
     def made(self) -> list[Extent]:
-        """Its members with the output that they really made on this lane."""
+        """Its members with the output, or the texts, that they really made on this lane."""
         return [
-            (context, float(max(0, held.context - context)))
+            (context, float(held.texts * held.embedded if held.texts else max(0, held.context - context)))
             for (context, _), held in zip(self.extents, self.members, strict=True)
         ]
 
@@ -163,6 +163,7 @@ class Fleet:
         max_batch: int,
         models: frozenset[str],
         costs: Mapping[str, ModelCost],
+        tasks: Mapping[str, Task] | None = None,
     ) -> None:
         assert name not in self.workers, "a worker is lost before it joins again"
         assert lanes > 0, "a worker has a lane"
@@ -171,7 +172,10 @@ class Fleet:
             name=name,
             max_batch=max_batch,
             slots=min(slots or lanes, lanes),
-            costs={model: CostModel(costs.get(model, UNKNOWN)) for model in sorted(models)},
+            costs={
+                model: CostModel(costs.get(model, UNKNOWN), (tasks or {}).get(model, Task.GENERATE))
+                for model in sorted(models)
+            },
             lanes=[None] * lanes,
             number=self._joined,
         )

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 
+from headrace.contract.values import Task
 from headrace.router.core.cost import CostModel
 from headrace.router.core.held import Held
 from headrace.router.core.lockstep import Extent, duration_s, moments_s
@@ -120,7 +121,7 @@ def _in_time(members: list[Held], extents: list[Extent], costs: CostModel, rules
 def goes_alone(held: Held) -> bool:
     """Whether it shares a batch with nobody."""
     # A prompt of one token makes the engine return the other entries' prompts as their output.
-    return held.context <= 1 or held.losses >= LOSSES_BEFORE_ALONE
+    return (held.context <= 1 and held.task is Task.GENERATE) or held.losses >= LOSSES_BEFORE_ALONE
 
 
 def goes_apart(held: Held) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headrace.contract.values import Priority, Sampling
+from headrace.contract.values import Priority, Sampling, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +64,17 @@ class Held:
     """Seconds that a lane of the fastest worker would take for it alone, as expected when it began to wait."""
     charged: float | None = None
     """What its tenant was charged for it; None before it ran."""
+    task: Task = Task.GENERATE
+    texts: int = 0
+    """To embed: how many there are."""
+    embedded: bool = False
+    """Whether the vectors of all its texts were made."""
 
     @property
     def context(self) -> int:
-        """Tokens that a lane has to prefill: the prompt and what was made so far."""
+        """Tokens that a lane has to prefill: the prompt and what was made so far; of texts, those of one on average."""
+        if self.texts:
+            return -(-self.prompt_tokens // self.texts)
         return self.prompt_tokens + self.generated
 
     @property

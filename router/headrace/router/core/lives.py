@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from headrace.contract.errors import DeadlinePassed, TooManyAttempts
-from headrace.contract.values import Failure, FinishReason, OutcomeKind, TokenChunk
+from headrace.contract.values import Failure, FinishReason, OutcomeKind, TokenChunk, Vector
 from headrace.router.core.commands import Assignment, Command, Deliver, LetGo, Release, Requeued, Settle, Stop
 from headrace.router.core.deadlines import Deadlines
 from headrace.router.core.events import RequestArrived
@@ -73,6 +73,8 @@ class Lives:
             attempts=event.attempts,
             losses=event.losses,
             state=SETTLING,
+            task=event.task,
+            texts=event.texts,
         )
         return held
 
@@ -128,10 +130,18 @@ class Lives:
         """The request that an assignment runs, if it still counts."""
         return self._assigned.get(assignment)
 
-    def complete(self, assignment: int, reason: FinishReason) -> list[Command]:
-        """Its generation ended by itself."""
-        held = self._assigned.pop(assignment, None)
-        return [] if held is None else [self._settle(held, OutcomeKind.COMPLETED, reason=reason)]
+    def complete(
+        self, assignment: int, reason: FinishReason, vectors: tuple[Vector, ...] = ()
+    ) -> list[Command]:
+        """Its generation ended by itself, or the vectors of its texts are there."""
+        held = self._assigned.get(assignment)
+        if held is None:
+            return []
+        if len(vectors) != held.texts:
+            return self.break_off(assignment, "its worker made other vectors than were asked for")
+        del self._assigned[assignment]
+        held.embedded = bool(vectors)
+        return [self._settle(held, OutcomeKind.COMPLETED, reason=reason, vectors=vectors)]
 
     def hand_back(self, assignment: int, reason: str) -> list[Command]:
         """Its worker gives it back: it waits again."""
@@ -256,9 +266,17 @@ class Lives:
         reason: FinishReason | None = None,
         failure: Failure | None = None,
         dead: bool = False,
+        vectors: tuple[Vector, ...] = (),
     ) -> Settle:
         self._ends(held)
-        return Settle(request_id=held.request_id, kind=kind, finish_reason=reason, failure=failure, dead=dead)
+        return Settle(
+            request_id=held.request_id,
+            kind=kind,
+            finish_reason=reason,
+            failure=failure,
+            dead=dead,
+            vectors=vectors,
+        )
 
     def _release(self, held: Held) -> Release:
         self._ends(held)

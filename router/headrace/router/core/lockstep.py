@@ -5,20 +5,32 @@ step, and an entry that has ended leaves the batch. With contexts cᵢ, c₀ = m
 
     first token of i  = P(B, c₀-1) + Σ over t ≤ Dᵢ+1 of s(Bₜ, c₀+t)
     T                 = P(B, c₀-1) + Σ over t ≤ max(Dᵢ+Rᵢ) of s(Bₜ, c₀+t),   Bₜ = number of i with Dᵢ+Rᵢ ≥ t
+
+A model that translates reads all sources at once, each padded to the longest: the same with every cᵢ = max cᵢ.
+
+One that embeds makes no steps. A request is nᵢ texts of cᵢ tokens on average; the worker sorts all texts of a batch by
+length and computes those of near length together, so that what is left of the padding is in the measured P:
+
+    T  =  P(Σ nᵢ, Σ nᵢ·cᵢ / Σ nᵢ)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from headrace.contract.values import Task
 from headrace.router.core.cost import CostModel
 
 Extent = tuple[int, float]
-"""A member of a group: (context in tokens, output still to come in tokens)."""
+"""A member of a group: (context in tokens, output still to come in tokens); to embed, (tokens of a text, texts)."""
 
 
 def duration_s(costs: CostModel, group: Sequence[Extent]) -> float:
     """T: seconds that a lane runs `group`, which is not empty."""
+    if costs.task is not Task.GENERATE:
+        if costs.task is Task.EMBED:
+            return _pass_s(costs, group)
+        group = _padded(group)
     if len(group) == 1:
         context, output = group[0]
         return costs.prefill(1, context - 1) + costs.steps(1, context, output)
@@ -35,6 +47,11 @@ def duration_s(costs: CostModel, group: Sequence[Extent]) -> float:
 
 def moments_s(costs: CostModel, group: Sequence[Extent]) -> list[tuple[float, float]]:
     """For each member: seconds from the start to its first token, and to its last."""
+    if costs.task is not Task.GENERATE:
+        if costs.task is Task.EMBED:
+            whole_s = _pass_s(costs, group)
+            return [(whole_s, whole_s)] * len(group)
+        group = _padded(group)
     shortest = min(context for context, _ in group)
     marks = sorted(
         mark
@@ -53,3 +70,21 @@ def moments_s(costs: CostModel, group: Sequence[Extent]) -> list[tuple[float, fl
             last[i] = total
             live -= 1
     return list(zip(first, last, strict=True))
+
+
+def first_token_s(costs: CostModel, member: Extent) -> float:
+    """Seconds to the first token of a request that runs alone; to embed, to all its vectors."""
+    context, _ = member
+    if costs.task is Task.EMBED:
+        return _pass_s(costs, (member,))
+    return costs.prefill(1, context - 1) + costs.step(1, context)
+
+
+def _pass_s(costs: CostModel, group: Sequence[Extent]) -> float:
+    texts = sum(count for _, count in group)
+    return costs.prefill(round(texts), sum(context * count for context, count in group) / texts)
+
+
+def _padded(group: Sequence[Extent]) -> Sequence[Extent]:
+    longest = max(context for context, _ in group)
+    return [(longest, output) for _, output in group]

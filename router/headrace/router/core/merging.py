@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from math import inf
 
+from headrace.contract.values import Task
 from headrace.router.core.cost import CostModel
 from headrace.router.core.fleet import Batch, Fleet, Worker
 from headrace.router.core.grouping import Group, GroupRules, form_group, goes_alone
@@ -185,5 +186,8 @@ class Merging:
 
 
 def _may_move(held: Held) -> bool:
-    """Whether it goes on as if it had not been disturbed: a repetition penalty forgets what was made before."""
-    return not goes_alone(held) and held.sampling.repetition_penalty == 1.0
+    """Whether it goes on as if it had not been disturbed: a repetition penalty forgets what was made before. Only what
+    is generated: what is embedded makes nothing step by step, and a translation is worked in again token by token.
+    """
+    generates = held.task is Task.GENERATE
+    return generates and not goes_alone(held) and held.sampling.repetition_penalty == 1.0

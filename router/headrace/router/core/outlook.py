@@ -21,7 +21,7 @@ from headrace.router.core.fleet import Fleet
 from headrace.router.core.forecast import Forecast
 from headrace.router.core.grouping import Group
 from headrace.router.core.held import Held
-from headrace.router.core.lockstep import Extent, duration_s
+from headrace.router.core.lockstep import Extent, duration_s, first_token_s
 from headrace.router.core.overload import limit_s
 from headrace.router.core.settings import SchedulerSettings
 from headrace.router.core.waiting import WaitingList
@@ -45,7 +45,7 @@ class Outlook:
 
     def ended(self, held: Held, *, by_itself: bool) -> None:
         """A request completed."""
-        if not held.sampling.ignore_end:
+        if not (held.sampling.ignore_end or held.texts):
             self._forecast(held.model).observe(held.generated, ended=by_itself)
 
     def assigned(self, model: str, group: Group) -> None:
@@ -59,13 +59,15 @@ class Outlook:
         return self._shares.get(model, 1.0)
 
     def output(self, held: Held) -> float:
-        """R̂: tokens that it will still make."""
+        """R̂: tokens that it will still make; of what is to be embedded, none."""
+        if held.texts:
+            return 0.0
         if held.sampling.ignore_end:
             return float(held.max_tokens - held.generated)
         return self._forecast(held.model).remaining(held.generated, held.max_tokens)
 
     def extent(self, held: Held) -> Extent:
-        return (held.context, self.output(held))
+        return (held.context, float(held.texts) or self.output(held))
 
     def lone_s(self, held: Held) -> float:
         """Seconds that the fastest worker would take for it alone; 0 where nobody serves its model."""
@@ -77,7 +79,7 @@ class Outlook:
         costs = self._fleet.fastest(held.model)
         if costs is None or not costs.known:
             return None
-        return costs.prefill(1, held.context - 1) + costs.step(1, held.context)
+        return first_token_s(costs, self.extent(held))
 
     def patience_s(self, held: Held, costs: CostModel, now: float) -> float:
         """For how long it waits for a slot to become free by itself before something less urgent is paused for it; 0
@@ -86,7 +88,7 @@ class Outlook:
         until_s = limit_s(held, self._settings.first_token_s)
         if until_s == inf or held.generated:
             return 0.0
-        first_s = costs.prefill(1, held.context - 1) + costs.step(1, held.context)
+        first_s = first_token_s(costs, self.extent(held))
         at_s = held.arrived_s + self._settings.patience * (until_s - held.arrived_s)
         return max(0.0, min(at_s, until_s - 2 * first_s) - now)
 

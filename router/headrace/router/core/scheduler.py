@@ -144,6 +144,7 @@ class Scheduler:
                     max_batch=event.max_batch,
                     models=event.models,
                     costs=event.costs,
+                    tasks=event.tasks,
                 )
                 self._demand.all_changed()
             case ev.WorkerDraining(worker=worker):
@@ -152,10 +153,10 @@ class Scheduler:
             case ev.WorkerLost(worker=worker):
                 self._demand.all_changed()
                 return self._lose(self._fleet.leave(worker), "its worker was lost")
-            case ev.EntryCompleted(assignment=assignment, finish_reason=reason):
+            case ev.EntryCompleted(assignment=assignment, finish_reason=reason, vectors=vectors):
                 if (held := self._lives.assigned(assignment)) is not None:
                     self._outlook.ended(held, by_itself=reason is not FinishReason.LENGTH)
-                return self._lives.complete(assignment, reason)
+                return self._lives.complete(assignment, reason, vectors)
             case ev.EntryFailed(assignment=assignment, failure=failure):
                 return self._lives.lose(assignment, failure.message, failure.code)
             case ev.EntryStopped(assignment=assignment):
