@@ -73,7 +73,7 @@ def test_a_fake_models_cost_is_its_timing(store: ModelStore) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["nothing"], 1, "Known here: fake, smollm2"),
+        (["nothing"], 1, "Known here: fake, minilm, smollm2"),
         (["smollm2"], 1, "headrace model pull smollm2"),
         (["fake", "--lanes-threads", "many"], 2, "2x1"),
         (["fake", "--lanes-threads", "0x1"], 2, "2x1"),

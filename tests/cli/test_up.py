@@ -188,7 +188,7 @@ def test_a_model_that_nobody_knows_is_refused(fake_store: Path, tmp_path: Path) 
     """Which ones there are is said."""
     with Running.up(fake_store, tmp_path, "--models", "gpt9") as mesh:
         assert mesh.wait() == 1
-    assert "fake, smollm2" in mesh.output
+    assert "fake, minilm, smollm2" in mesh.output
 
 
 def test_a_child_that_cannot_start_stops_everything(fake_store: Path, tmp_path: Path) -> None:
