@@ -79,7 +79,7 @@ prove-lifecycle: $(STAMP) model ## Measure what happens to requests when process
 prove-scheduler: $(STAMP) model ## Measure who runs what, and when: throughput, fairness, preemption
 	$(BIN)/python -m tests.prove.prove --group scheduler $(ARGS)
 
-prove-models: $(STAMP) model ## Measure that models take what is planned for them
+prove-models: $(STAMP) model ## Measure that models take what is planned for them, and that versions change unnoticed
 	$(BIN)/python -m tests.prove.prove --group models $(ARGS)
 
 prove-observability: $(STAMP) ## Measure what a request's trace says of its cause, and what tracing costs

@@ -106,7 +106,8 @@ async def test_a_bulk_replay_goes_once_through_what_was_there(mesh: Mesh, fresh_
         replaying = asyncio.create_task(
             dead_process(fresh_nats, "replay", "--model", "fake", "--yes", "--json")
         )
-        await fail_for_good(hands)
+        failed = await fail_for_good(hands)
+        await mesh.result(a_request(id=failed))  # its letter is there now, however quick the command was
         done = await replaying
         assert done.returncode == 0, done.stderr
         assert [line["state"] for line in lines(done)] == ["replayed"] * 300

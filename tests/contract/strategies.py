@@ -9,6 +9,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from headrace.contract.admin import DrainBegun, Member, MemberKind
+from headrace.contract.alias import Alias
 from headrace.contract.claims import Claim, HandOver, Running
 from headrace.contract.costs import CostGrid, ModelCost
 from headrace.contract.deliver import (
@@ -43,6 +44,7 @@ from headrace.contract.values import (
 from headrace.contract.work import (
     BatchEnded,
     BatchEntry,
+    ComingModel,
     Device,
     EntryEnd,
     EntryProgress,
@@ -127,6 +129,7 @@ OUTCOMES = st.builds(
     token_ids=TOKEN_IDS,
     payload=st.none() | PAYLOADS,
     vectors=VECTORS,
+    earlier_models=tuples(TEXTS),
 ) | st.builds(
     lambda chunk: Outcome(
         request_id="r",
@@ -163,10 +166,28 @@ REQUESTS = st.builds(
     payload=st.none() | PAYLOADS,
     keep=st.booleans(),
 )
+SHARES = st.floats(0, 1)
 MODELS = st.builds(
-    Model, name=TEXTS, version=TEXTS, task=st.sampled_from(Task), context_length=UINT32, lanes=UINT32
+    lambda alias, **fields: Model(
+        alias=None if alias is None else replace(alias, name=fields["name"]), **fields
+    ),
+    name=TEXTS,
+    version=TEXTS,
+    task=st.sampled_from(Task),
+    context_length=UINT32,
+    lanes=UINT32,
+    alias=st.none()
+    | st.builds(
+        Alias,
+        name=TEXTS,
+        stable=TEXTS,
+        canary=TEXTS,
+        share=SHARES,
+        fallbacks=tuples(TEXTS),
+        changed_s=SECONDS,
+    ),
 )
-ACCEPTED = st.builds(Accepted, request_id=TEXTS, position=POSITIONS)
+ACCEPTED = st.builds(Accepted, request_id=TEXTS, position=POSITIONS, model=TEXTS)
 ATTACHMENTS = st.builds(
     Attachment, tenant=NAMES, request_id=IDS, from_index=UINT32, wait_s=st.none() | SECONDS
 )
@@ -195,6 +216,14 @@ DEVICES = st.builds(
 )
 GRIDS = st.builds(CostGrid, batches=tuples(UINT32), contexts=tuples(UINT32), seconds=tuples(SECONDS))
 COSTS = st.builds(ModelCost, step=GRIDS, prefill=GRIDS, load_s=SECONDS)
+SERVED = st.builds(
+    ServedModel,
+    name=TEXTS,
+    version=TEXTS,
+    compute_type=TEXTS,
+    cost=st.none() | COSTS,
+    task=st.sampled_from(Task),
+)
 JOINS = st.builds(
     WorkerJoin,
     worker_id=TEXTS,
@@ -203,16 +232,7 @@ JOINS = st.builds(
     device=DEVICES,
     lanes=UINT32,
     max_batch=UINT32,
-    models=tuples(
-        st.builds(
-            ServedModel,
-            name=TEXTS,
-            version=TEXTS,
-            compute_type=TEXTS,
-            cost=st.none() | COSTS,
-            task=st.sampled_from(Task),
-        )
-    ),
+    models=tuples(SERVED),
     labels=st.dictionaries(TEXTS, TEXTS, max_size=3),
     started_s=SECONDS,
     drain_grace_s=SECONDS,
@@ -239,6 +259,10 @@ WORKER_MESSAGES = st.builds(
     ),
     ended=tuples(st.builds(BatchEnded, batch=UINT64, lane=UINT32)),
     draining=st.booleans(),
+    came=tuples(SERVED),
+    went=tuples(TEXTS),
+    coming=st.none()
+    | tuples(st.builds(ComingModel, name=TEXTS, version=TEXTS, ready_in_s=st.none() | SECONDS)),
     spans=st.binary(max_size=12),
 )
 ENTRIES = st.builds(
@@ -259,7 +283,13 @@ ROUTER_MESSAGES = st.builds(
     welcome=TEXTS,
     start=tuples(
         st.builds(
-            StartBatch, batch=UINT64, lane=UINT32, model=TEXTS, sampling=SAMPLINGS, entries=tuples(ENTRIES)
+            StartBatch,
+            batch=UINT64,
+            lane=UINT32,
+            model=TEXTS,
+            sampling=SAMPLINGS,
+            entries=tuples(ENTRIES),
+            static_tokens=UINT32,
         )
     ),
     cancel=tuples(UINT64),
@@ -268,22 +298,25 @@ ROUTER_MESSAGES = st.builds(
     leave=st.booleans(),
     pause=tuples(UINT64),
     resume=tuples(UINT64),
+    released=tuples(TEXTS),
 )
 
 # Deliver.
 
 HELD = st.builds(
-    lambda request_id, tenant, chunk: HeldStream(
+    lambda request_id, tenant, chunk, model: HeldStream(
         request_id=request_id,
         tenant=tenant,
         first_index=chunk.first_index,
         token_ids=chunk.token_ids,
         text=chunk.text,
         text_lengths=chunk.text_lengths,
+        model=model,
     ),
     TEXTS,
     TEXTS,
     CHUNKS,
+    TEXTS,
 )
 GATEWAY_MESSAGES = st.builds(
     GatewayMessage,
@@ -301,6 +334,8 @@ CLAIM_REPLIES = st.builds(Running, sequence=UINT64) | st.builds(
     first_token_s=st.none() | SECONDS,
     releases=UINT32,
     gateways=tuples(TEXTS),
+    model=TEXTS,
+    earlier_models=tuples(TEXTS),
 )
 LOADS = st.builds(
     ModelLoad,
@@ -308,6 +343,7 @@ LOADS = st.builds(
     waiting=tuples(UINT32),
     seconds_per_request=st.floats(0, 1e6, width=32),
     free_lanes=UINT32,
+    ready_in_s=st.none() | SECONDS,
 )
 DELIVERY_MESSAGES = st.builds(
     DeliveryMessage,
@@ -320,6 +356,7 @@ DELIVERY_MESSAGES = st.builds(
             tokens=st.none() | CHUNKS,
             finished=st.none() | STREAM_ENDS,
             queued=st.none() | POSITIONS,
+            model=TEXTS,
         )
     ),
     draining=st.booleans(),

@@ -12,7 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.v1 import admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2, state_pb2, trace_pb2
-from tests.contract.trips import AN_ID, TRIPS, Trip
+from tests.contract import trips
+from tests.contract.alias_trips import ALIAS_TRIPS
+from tests.contract.trips import AN_ID, Trip
+
+TRIPS = [*trips.TRIPS, *ALIAS_TRIPS]
 
 FILES = [admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2, state_pb2, trace_pb2]
 STREAMED = {"text", "token_ids", "text_lengths", "payload"}

@@ -51,7 +51,7 @@ def of_queue(message: queue_pb2.QueuedRequest) -> Any:
 def generate_response(event: Any) -> inference_pb2.GenerateResponse:
     match event:
         case Accepted():
-            return inference.accepted_response(event.request_id, event.position)
+            return inference.accepted_response(event.request_id, event.position, event.model)
         case TokenChunk():
             return inference.tokens_response(event)
         case Outcome():
@@ -150,7 +150,7 @@ TRIPS = [
     Trip(
         inference_pb2.SubmitResponse,
         values.ACCEPTED,
-        lambda accepted: inference.submit_response(accepted.request_id, accepted.position),
+        lambda accepted: inference.submit_response(accepted.request_id, accepted.position, accepted.model),
         client.decode_submit_response,
     ),
     Trip(

@@ -61,15 +61,18 @@ async def the_letter(nc: Client) -> tuple[DeadLetters, Letter]:
     return await DeadLetters.open(nc), letter
 
 
-async def fail_for_good(hands: ScriptedWorker) -> None:
-    """Lets the next request fail as often as a router tries."""
+async def fail_for_good(hands: ScriptedWorker) -> str:
+    """Fails the next request as often as a router tries; gives its id. The letter comes soon, then the outcome."""
+    request_id = ""
     for _ in range(5):
         batch = await hands.batch()
+        request_id = batch.entries[0].request_id
         end = EntryEnd(failure=Failure(code="ENGINE_FAILED", message="the engine failed: out of memory"))
         await hands.send(
             EntryProgress(assignment=batch.entries[0].assignment, end=end),
             ended=(BatchEnded(batch=batch.batch, lane=batch.lane),),
         )
+    return request_id
 
 
 async def give_up(mesh: Mesh, hands: ScriptedWorker, request: Request) -> None:

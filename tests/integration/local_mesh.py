@@ -126,7 +126,7 @@ async def local_mesh(
         )
         stack.push_async_callback(own.close)
         for part in (router_app.run, gateway_app.run, worker_app.run):
-            await stack.enter_async_context(_running(part, settings))
+            await stack.enter_async_context(running(part, settings))
         client = await stack.enter_async_context(HeadraceClient(f"127.0.0.1:{gateway}"))
         await _lanes_run(client)
         yield LocalMesh(
@@ -138,7 +138,7 @@ async def local_mesh(
 
 
 @asynccontextmanager
-async def _running(part: Any, settings: object) -> AsyncIterator[None]:
+async def running(part: Any, settings: object) -> AsyncIterator[None]:
     shutdown = Shutdown(signals=())
     work: Coroutine[Any, Any, None] = part(settings, shutdown)
     task = asyncio.create_task(work)

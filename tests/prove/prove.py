@@ -3,7 +3,7 @@
     python -m tests.prove.prove                      the claims, in under ten minutes
     python -m tests.prove.prove --group lifecycle    what happens to requests when processes die, in under ten more
     python -m tests.prove.prove --group scheduler    who runs what, and when, in under fifteen
-    python -m tests.prove.prove --group models       what models take, as planned, and what those of other tasks reach
+    python -m tests.prove.prove --group models       what models take and reach, as planned; that they change unnoticed
     python -m tests.prove.prove --group observability  what a request's trace says, and what telling costs
     python -m tests.prove.prove --part worker        one part of any
 
@@ -31,6 +31,7 @@ from rich.table import Table
 
 from tests.prove import answers, bench, lifecycle, losses, plan, traces
 from tests.prove.models.embed import embed
+from tests.prove.models.rollout import rollout
 from tests.prove.observability.cases import explained
 from tests.prove.observability.cost import tracing_cost
 from tests.prove.observability.metrics_cost import metrics_cost
@@ -79,6 +80,7 @@ GROUPS: Mapping[str, Mapping[str, Part]] = {
     "models": {
         "plan": plan.plan,
         "embed": embed,
+        "rollout": rollout,
     },
     "observability": {
         "metrics-cost": metrics_cost,

@@ -144,6 +144,8 @@ class ScriptedGateway:
         self.text: dict[str, str] = {had.request_id: had.text for had in held}
         self.tokens: dict[str, list[int]] = {had.request_id: list(had.token_ids) for had in held}
         self.first: dict[str, int] = {had.request_id: had.first_index for had in held}
+        self.models: dict[str, str] = {}
+        """The version that makes the tokens of a request, where its router told."""
         self.outcomes: dict[str, Outcome] = {}
         self.recalled: list[str] = []
         """Requests that were asked for."""
@@ -200,6 +202,7 @@ class ScriptedGateway:
             token_ids=tuple(self.tokens.get(request_id, ())),
             text=self.text.get(request_id, ""),
             text_lengths=(1,) * len(self.text.get(request_id, "")),
+            model=self.models.get(request_id, ""),
         )
         await stream.tell(join=GatewayJoin(gateway_id=self._gateway_id, held=(held,)))
 
@@ -213,6 +216,7 @@ class ScriptedGateway:
                 expected = self.first.get(key, 0) + len(had)
                 assert delivery.tokens.first_index == expected, "no gap and no repeat"
                 had.extend(delivery.tokens.token_ids)
+                self.models[key] = delivery.model or self.models.get(key, "")
                 self.text[key] = self.text.get(key, "") + delivery.tokens.text
         if delivery.finished is not None:
             assert key not in self.outcomes, "one end per request"

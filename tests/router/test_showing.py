@@ -101,7 +101,7 @@ def crowded(workers: int, queues: int, lanes: int = 1) -> Seen:
         max_batch=1,
         device=Device(kind="cpu"),
     )
-    link = WorkerLink(join, frozenset({"m"}), 0.0)
+    link = WorkerLink(join, {}, frozenset({"m"}), 0.0)
     names = [f"w-{n}" for n in range(workers)]
     return Seen(
         workers=tuple(

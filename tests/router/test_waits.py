@@ -25,10 +25,13 @@ class Watched:
         self.waits.started(record(priority, tenant))
 
 
-def record(priority: Priority = Priority.NORMAL, tenant: str = "t") -> Any:
+def record(
+    priority: Priority = Priority.NORMAL, tenant: str = "t", asked: str = "m", answers: str = ""
+) -> Any:
     return SimpleNamespace(
-        request=SimpleNamespace(model="m", priority=priority),
-        message=SimpleNamespace(subject=f"hr.v1.req.m.{priority.label}.{tenant}"),
+        request=SimpleNamespace(model=asked, priority=priority),
+        model=answers,
+        message=SimpleNamespace(subject=f"hr.v1.req.{asked}.{priority.label}.{tenant}"),
     )
 
 
@@ -62,6 +65,15 @@ def test_the_time_without_a_lane_is_what_lies_within_the_wait() -> None:
     found = watched.waits.facts(record(), 103)
     assert (found[names.WAIT_NO_LANES_S], found[names.WAIT_LOAD_S]) == (3.0, 3.0)
     assert names.WAIT_NO_LANES_S not in watched.waits.facts(record(), 113)
+
+
+def test_who_asked_for_an_alias_waited_for_the_lanes_of_its_version() -> None:
+    """No lane is ever the alias's own; those before it are counted by what they asked for."""
+    watched = Watched()
+    watched.now = 104
+    watched.waits.fleet(frozenset({"m"}))
+    watched.now = 106
+    assert watched.waits.facts(record(asked="chat", answers="m"), 103)[names.WAIT_NO_LANES_S] == 1.0
 
 
 def test_a_wait_that_is_older_than_the_router_says_so() -> None:

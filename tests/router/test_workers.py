@@ -17,6 +17,7 @@ from headrace.contract.values import GREEDY
 from headrace.contract.work import (
     BatchEnded,
     BatchEntry,
+    ComingModel,
     Device,
     EntryEnd,
     EntryProgress,
@@ -27,6 +28,7 @@ from headrace.contract.work import (
     WorkerJoin,
     WorkerMessage,
 )
+from headrace.router.core import events as ev
 from headrace.router.workers import Workers
 
 ONE, TWO = (Peer(router_id=f"r-{n}", address=f"host-{n}:7701") for n in (1, 2))
@@ -66,7 +68,12 @@ class Worker:
 
 @pytest.fixture
 def workers() -> Workers:
-    return Workers("r-1", timeout_s=60, versions=lambda: {"m": "1"}, tell=lambda event: None)
+    return Workers(
+        "r-1",
+        timeout_s=60,
+        serves=lambda name, version: (name, version) == ("m", "1"),
+        tell=lambda event: None,
+    )
 
 
 @asynccontextmanager
@@ -231,3 +238,99 @@ async def test_a_worker_is_told_to_leave_by_its_name(workers: Workers) -> None:
         assert workers.drain("w-1") == DrainBegun(member=before, grace_s=7.0)
         assert (await worker.hears()).leave
         assert workers.members() == (replace(before, draining=True),)
+
+
+GRID = CostGrid(batches=(1,), contexts=(16,), seconds=(0.01,))
+NEW = ServedModel(name="n@0123456789ab", version="0123456789ab", compute_type="int8")
+
+
+class Told:
+    """Keeps what the core is told."""
+
+    def __init__(self, *served: tuple[str, str]) -> None:
+        self.served = set(served)
+        self.events: list[ev.Event] = []
+        self.offers = 0
+        self.workers = Workers(
+            "r-1",
+            timeout_s=60,
+            serves=lambda name, version: (name, version) in self.served,
+            tell=self.events.append,
+            on_offer=self.offered,
+        )
+
+    def offered(self) -> None:
+        self.offers += 1
+
+    async def until(self, kind: type[ev.Event], count: int = 1) -> list[Any]:
+        async with asyncio.timeout(5):
+            while len(found := [event for event in self.events if isinstance(event, kind)]) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        return found
+
+
+async def test_models_come_and_go_on_the_stream() -> None:
+    """What came is the core's, what went is not, and the worker is answered that no batch of it comes any more."""
+    told = Told(("m", "1"), (NEW.name, NEW.version))
+    async with joined(told.workers) as worker:
+        await worker.hears()
+        worker.says.put_nowait(WorkerMessage(came=(NEW,)))
+        answering = asyncio.create_task(worker.hears())
+        (came,) = await told.until(ev.ModelCame)
+        assert (came.worker, came.model) == ("id-1", NEW.name)
+        assert told.workers.members()[0].models == ("m", NEW.name)
+        worker.says.put_nowait(WorkerMessage(went=(NEW.name, "never-there")))
+        (went,) = await told.until(ev.ModelWent)
+        assert went.model == NEW.name
+        assert (await answering).released == (NEW.name, "never-there")
+
+
+async def test_a_model_that_the_router_learns_of_later_is_taken_in_then() -> None:
+    """It is looked for when a worker offers it; and left out again when the router holds it no more."""
+    told = Told(("m", "1"))
+    async with joined(told.workers, replace(JOIN, models=(*JOIN.models, NEW))) as worker:
+        await worker.hears()
+        assert told.offers == 1
+        assert told.workers.offered() == {("m", "1"), (NEW.name, NEW.version)}
+        told.served.add((NEW.name, NEW.version))
+        told.workers.models_changed()
+        told.workers.models_changed()
+        told.served.discard(("m", "1"))
+        told.workers.models_changed()
+        assert [event.model for event in await told.until(ev.ModelCame)] == [NEW.name]
+        assert [event.model for event in await told.until(ev.ModelWent)] == ["m"]
+
+
+async def test_what_is_coming_has_a_time_on_the_clock_of_the_core() -> None:
+    """Seconds from now become a moment; no time stays none."""
+    told = Told(("m", "1"))
+    now = asyncio.get_running_loop().time()
+    async with joined(told.workers) as worker:
+        await worker.hears()
+        coming = (ComingModel(name="a", version="1", ready_in_s=7.0), ComingModel(name="b", version="1"))
+        worker.says.put_nowait(WorkerMessage(coming=coming))
+        hearing = asyncio.create_task(worker.hears())
+        (event,) = await told.until(ev.ModelsComing)
+        hearing.cancel()
+        await asyncio.wait({hearing})
+        assert event.models["b"] is None
+        assert now + 7 <= event.models["a"] < now + 12
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        WorkerMessage(came=(replace(NEW, name="n@xyz"),)),
+        WorkerMessage(came=(replace(NEW, version=""),)),
+        WorkerMessage(came=(replace(NEW, cost=ModelCost(step=GRID, prefill=GRID, load_s=float("nan"))),)),
+        WorkerMessage(coming=(ComingModel(name="a.b", version="1"),)),
+    ],
+)
+async def test_models_that_make_no_sense_end_the_stream(said: WorkerMessage) -> None:
+    """With what is wrong, as a join that makes none does."""
+    told = Told(("m", "1"))
+    async with joined(told.workers) as worker:
+        await worker.hears()
+        worker.says.put_nowait(said)
+        with pytest.raises(MalformedMessage):
+            await worker.hears()

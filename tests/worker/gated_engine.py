@@ -31,7 +31,13 @@ class GatedEngine:
         self._gate.release(steps)
 
     def run(
-        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, max_new: int, on_token: OnToken
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampling: Sampling,
+        max_new: int,
+        on_token: OnToken,
+        static_tokens: int = 0,
     ) -> None:
         reached = -1
 

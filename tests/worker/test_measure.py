@@ -34,7 +34,13 @@ class Watched:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(
-        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, max_new: int, on_token: OnToken
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampling: Sampling,
+        max_new: int,
+        on_token: OnToken,
+        static_tokens: int = 0,
     ) -> None:
         with self._lock:
             self.batches.append((len(prompts), len(prompts[0])))

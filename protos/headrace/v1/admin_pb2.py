@@ -28,15 +28,15 @@ from headrace.v1 import router_pb2 as headrace_dot_v1_dot_router__pb2
 from headrace.v1 import trace_pb2 as headrace_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headrace/v1/admin.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18headrace/v1/router.proto\x1a\x17headrace/v1/trace.proto\"\x14\n\x12ListMembersRequest\";\n\x13ListMembersResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Member\"\xcd\x02\n\x06Member\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.headrace.v1.MemberKind\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12+\n\x07started\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x10\n\x08requests\x18\x06 \x01(\r\x12\x0e\n\x06router\x18\x07 \x01(\t\x12\r\n\x05lanes\x18\x08 \x01(\r\x12\x12\n\nbusy_lanes\x18\t \x01(\r\x12\x0e\n\x06models\x18\n \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\r\n\x05slots\x18\x0c \x01(\r\x12\x14\n\x0cpaused_lanes\x18\r \x01(\r\x12%\n\x08hardware\x18\x0e \x01(\x0b\x32\x13.headrace.v1.Device\x12\x0f\n\x07metrics\x18\x14 \x01(\t\"A\n\x0c\x44rainRequest\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.headrace.v1.MemberKind\x12\n\n\x02id\x18\x02 \x01(\t\"^\n\rDrainResponse\x12#\n\x06member\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Member\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x0bStatusReply\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Member\"7\n\x11ListTracesRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x13\n\x0b\x66\x61iled_only\x18\x02 \x01(\x08\"i\n\x12ListTracesResponse\x12)\n\x06traces\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TraceSummary\x12(\n\x06memory\x18\x02 \x01(\x0b\x32\x18.headrace.v1.TraceMemory\"d\n\x0bTraceMemory\x12\x10\n\x08requests\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x11\n\tmax_bytes\x18\x03 \x01(\x04\x12\x15\n\rdropped_spans\x18\x04 \x01(\x04\x12\n\n\x02on\x18\x05 \x01(\x08\"\xfd\x01\n\x0cTraceSummary\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12+\n\x07started\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\x07 \x01(\t\x12\x0f\n\x07outcome\x18\x08 \x01(\t\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\r\n\x05spans\x18\n \x01(\r\x12\r\n\x05\x63\x61use\x18\x0b \x01(\t\"\x1d\n\x0fGetTraceRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x80\x01\n\x10GetTraceResponse\x12\x0e\n\x06\x63\x61uses\x18\x01 \x03(\t\x12*\n\x07summary\x18\x02 \x01(\x0b\x32\x19.headrace.v1.TraceSummary\x12 \n\x05spans\x18\x03 \x03(\x0b\x32\x11.headrace.v1.Span\x12\x0e\n\x06others\x18\x04 \x03(\t*r\n\nMemberKind\x12\x1b\n\x17MEMBER_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMBER_KIND_ROUTER\x10\x01\x12\x17\n\x13MEMBER_KIND_GATEWAY\x10\x02\x12\x16\n\x12MEMBER_KIND_WORKER\x10\x03\x32\xb8\x02\n\x0c\x41\x64minService\x12P\n\x0bListMembers\x12\x1f.headrace.v1.ListMembersRequest\x1a .headrace.v1.ListMembersResponse\x12>\n\x05\x44rain\x12\x19.headrace.v1.DrainRequest\x1a\x1a.headrace.v1.DrainResponse\x12M\n\nListTraces\x12\x1e.headrace.v1.ListTracesRequest\x1a\x1f.headrace.v1.ListTracesResponse\x12G\n\x08GetTrace\x12\x1c.headrace.v1.GetTraceRequest\x1a\x1d.headrace.v1.GetTraceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headrace/v1/admin.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18headrace/v1/router.proto\x1a\x17headrace/v1/trace.proto\"\x14\n\x12ListMembersRequest\";\n\x13ListMembersResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Member\"\xcd\x02\n\x06Member\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.headrace.v1.MemberKind\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12+\n\x07started\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x10\n\x08requests\x18\x06 \x01(\r\x12\x0e\n\x06router\x18\x07 \x01(\t\x12\r\n\x05lanes\x18\x08 \x01(\r\x12\x12\n\nbusy_lanes\x18\t \x01(\r\x12\x0e\n\x06models\x18\n \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\r\n\x05slots\x18\x0c \x01(\r\x12\x14\n\x0cpaused_lanes\x18\r \x01(\r\x12%\n\x08hardware\x18\x0e \x01(\x0b\x32\x13.headrace.v1.Device\x12\x0f\n\x07metrics\x18\x14 \x01(\t\"A\n\x0c\x44rainRequest\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.headrace.v1.MemberKind\x12\n\n\x02id\x18\x02 \x01(\t\"^\n\rDrainResponse\x12#\n\x06member\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Member\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x0bStatusReply\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Member\"7\n\x11ListTracesRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x13\n\x0b\x66\x61iled_only\x18\x02 \x01(\x08\"i\n\x12ListTracesResponse\x12)\n\x06traces\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TraceSummary\x12(\n\x06memory\x18\x02 \x01(\x0b\x32\x18.headrace.v1.TraceMemory\"d\n\x0bTraceMemory\x12\x10\n\x08requests\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x11\n\tmax_bytes\x18\x03 \x01(\x04\x12\x15\n\rdropped_spans\x18\x04 \x01(\x04\x12\n\n\x02on\x18\x05 \x01(\x08\"\xfd\x01\n\x0cTraceSummary\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12+\n\x07started\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\x07 \x01(\t\x12\x0f\n\x07outcome\x18\x08 \x01(\t\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\r\n\x05spans\x18\n \x01(\r\x12\r\n\x05\x63\x61use\x18\x0b \x01(\t\"\x1d\n\x0fGetTraceRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x80\x01\n\x10GetTraceResponse\x12\x0e\n\x06\x63\x61uses\x18\x01 \x03(\t\x12*\n\x07summary\x18\x02 \x01(\x0b\x32\x19.headrace.v1.TraceSummary\x12 \n\x05spans\x18\x03 \x03(\x0b\x32\x11.headrace.v1.Span\x12\x0e\n\x06others\x18\x04 \x03(\t\"\xdc\x01\n\x05\x41lias\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06stable\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61nary\x18\x03 \x01(\t\x12\r\n\x05share\x18\x04 \x01(\x01\x12\x11\n\tfallbacks\x18\x05 \x03(\t\x12\x0e\n\x06shadow\x18\x06 \x01(\t\x12\x14\n\x0cshadow_share\x18\x07 \x01(\x01\x12\x10\n\x08previous\x18\x08 \x01(\t\x12+\n\x07\x63hanged\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04note\x18\n \x01(\t\x12\x10\n\x08revision\x18\x0b \x01(\x04\"\x8a\x01\n\rVersionCounts\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08\x61nswered\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x0c\n\x04late\x18\x05 \x01(\x04\x12\x15\n\rfirst_token_s\x18\x06 \x01(\x01\x12\x14\n\x0c\x66irst_tokens\x18\x07 \x01(\x04\"\xe2\x01\n\x0cShadowCounts\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x04\x12\x0c\n\x04same\x18\x06 \x01(\x04\x12\x11\n\tdifferent\x18\x07 \x01(\x04\x12\x13\n\x0bsame_tokens\x18\x08 \x01(\x04\x12\x0e\n\x06tokens\x18\t \x01(\x04\x12\x10\n\x08\x61nswer_s\x18\n \x01(\x01\x12\x1a\n\x12\x61nswer_s_of_client\x18\x0b \x01(\x01\x12\x0f\n\x07\x61nswers\x18\x0c \x01(\x04\"\x89\x01\n\nAliasState\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Alias\x12,\n\x08versions\x18\x02 \x03(\x0b\x32\x1a.headrace.v1.VersionCounts\x12*\n\x07shadows\x18\x03 \x03(\x0b\x32\x19.headrace.v1.ShadowCounts\"\x14\n\x12ListAliasesRequest\"?\n\x13ListAliasesResponse\x12(\n\x07\x61liases\x18\x01 \x03(\x0b\x32\x17.headrace.v1.AliasState\"g\n\x0fSetAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\tfallbacks\x18\x03 \x03(\t\x12\x15\n\rset_fallbacks\x18\x04 \x01(\x08\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\"5\n\x10SetAliasResponse\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Alias\"\"\n\x12RemoveAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x13RemoveAliasResponse\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Alias\"M\n\x10SetCanaryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05share\x18\x03 \x01(\x01\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\"6\n\x11SetCanaryResponse\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Alias\"-\n\x0ePromoteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"4\n\x0fPromoteResponse\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Alias\"\x1f\n\x0fRollBackRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10RollBackResponse\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Alias\"M\n\x10SetShadowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05share\x18\x03 \x01(\x01\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\"6\n\x11SetShadowResponse\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Alias\"/\n\rStaticPrompts\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07prompts\x18\x02 \x03(\t\"K\n\x0cStaticCounts\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04hits\x18\x02 \x01(\x04\x12\x0e\n\x06misses\x18\x03 \x01(\x04\x12\x0e\n\x06tokens\x18\x04 \x01(\x04\"\x1a\n\x18ListStaticPromptsRequest\"r\n\x19ListStaticPromptsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.headrace.v1.StaticPrompts\x12)\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x19.headrace.v1.StaticCounts\"E\n\x17SetStaticPromptsRequest\x12*\n\x06static\x18\x01 \x01(\x0b\x32\x1a.headrace.v1.StaticPrompts\"F\n\x18SetStaticPromptsResponse\x12*\n\x06static\x18\x01 \x01(\x0b\x32\x1a.headrace.v1.StaticPrompts\"\x94\x01\n\x0cRolloutReply\x12,\n\x08versions\x18\x01 \x03(\x0b\x32\x1a.headrace.v1.VersionCounts\x12*\n\x07shadows\x18\x02 \x03(\x0b\x32\x19.headrace.v1.ShadowCounts\x12*\n\x07statics\x18\x03 \x03(\x0b\x32\x19.headrace.v1.StaticCounts*r\n\nMemberKind\x12\x1b\n\x17MEMBER_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMBER_KIND_ROUTER\x10\x01\x12\x17\n\x13MEMBER_KIND_GATEWAY\x10\x02\x12\x16\n\x12MEMBER_KIND_WORKER\x10\x03\x32\x91\x08\n\x0c\x41\x64minService\x12P\n\x0bListMembers\x12\x1f.headrace.v1.ListMembersRequest\x1a .headrace.v1.ListMembersResponse\x12>\n\x05\x44rain\x12\x19.headrace.v1.DrainRequest\x1a\x1a.headrace.v1.DrainResponse\x12M\n\nListTraces\x12\x1e.headrace.v1.ListTracesRequest\x1a\x1f.headrace.v1.ListTracesResponse\x12G\n\x08GetTrace\x12\x1c.headrace.v1.GetTraceRequest\x1a\x1d.headrace.v1.GetTraceResponse\x12P\n\x0bListAliases\x12\x1f.headrace.v1.ListAliasesRequest\x1a .headrace.v1.ListAliasesResponse\x12G\n\x08SetAlias\x12\x1c.headrace.v1.SetAliasRequest\x1a\x1d.headrace.v1.SetAliasResponse\x12P\n\x0bRemoveAlias\x12\x1f.headrace.v1.RemoveAliasRequest\x1a .headrace.v1.RemoveAliasResponse\x12J\n\tSetCanary\x12\x1d.headrace.v1.SetCanaryRequest\x1a\x1e.headrace.v1.SetCanaryResponse\x12\x44\n\x07Promote\x12\x1b.headrace.v1.PromoteRequest\x1a\x1c.headrace.v1.PromoteResponse\x12G\n\x08RollBack\x12\x1c.headrace.v1.RollBackRequest\x1a\x1d.headrace.v1.RollBackResponse\x12J\n\tSetShadow\x12\x1d.headrace.v1.SetShadowRequest\x1a\x1e.headrace.v1.SetShadowResponse\x12\x62\n\x11ListStaticPrompts\x12%.headrace.v1.ListStaticPromptsRequest\x1a&.headrace.v1.ListStaticPromptsResponse\x12_\n\x10SetStaticPrompts\x12$.headrace.v1.SetStaticPromptsRequest\x1a%.headrace.v1.SetStaticPromptsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEMBERKIND']._serialized_start=1475
-  _globals['_MEMBERKIND']._serialized_end=1589
+  _globals['_MEMBERKIND']._serialized_start=3572
+  _globals['_MEMBERKIND']._serialized_end=3686
   _globals['_LISTMEMBERSREQUEST']._serialized_start=156
   _globals['_LISTMEMBERSREQUEST']._serialized_end=176
   _globals['_LISTMEMBERSRESPONSE']._serialized_start=178
@@ -61,6 +61,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTRACEREQUEST']._serialized_end=1342
   _globals['_GETTRACERESPONSE']._serialized_start=1345
   _globals['_GETTRACERESPONSE']._serialized_end=1473
-  _globals['_ADMINSERVICE']._serialized_start=1592
-  _globals['_ADMINSERVICE']._serialized_end=1904
+  _globals['_ALIAS']._serialized_start=1476
+  _globals['_ALIAS']._serialized_end=1696
+  _globals['_VERSIONCOUNTS']._serialized_start=1699
+  _globals['_VERSIONCOUNTS']._serialized_end=1837
+  _globals['_SHADOWCOUNTS']._serialized_start=1840
+  _globals['_SHADOWCOUNTS']._serialized_end=2066
+  _globals['_ALIASSTATE']._serialized_start=2069
+  _globals['_ALIASSTATE']._serialized_end=2206
+  _globals['_LISTALIASESREQUEST']._serialized_start=2208
+  _globals['_LISTALIASESREQUEST']._serialized_end=2228
+  _globals['_LISTALIASESRESPONSE']._serialized_start=2230
+  _globals['_LISTALIASESRESPONSE']._serialized_end=2293
+  _globals['_SETALIASREQUEST']._serialized_start=2295
+  _globals['_SETALIASREQUEST']._serialized_end=2398
+  _globals['_SETALIASRESPONSE']._serialized_start=2400
+  _globals['_SETALIASRESPONSE']._serialized_end=2453
+  _globals['_REMOVEALIASREQUEST']._serialized_start=2455
+  _globals['_REMOVEALIASREQUEST']._serialized_end=2489
+  _globals['_REMOVEALIASRESPONSE']._serialized_start=2491
+  _globals['_REMOVEALIASRESPONSE']._serialized_end=2547
+  _globals['_SETCANARYREQUEST']._serialized_start=2549
+  _globals['_SETCANARYREQUEST']._serialized_end=2626
+  _globals['_SETCANARYRESPONSE']._serialized_start=2628
+  _globals['_SETCANARYRESPONSE']._serialized_end=2682
+  _globals['_PROMOTEREQUEST']._serialized_start=2684
+  _globals['_PROMOTEREQUEST']._serialized_end=2729
+  _globals['_PROMOTERESPONSE']._serialized_start=2731
+  _globals['_PROMOTERESPONSE']._serialized_end=2783
+  _globals['_ROLLBACKREQUEST']._serialized_start=2785
+  _globals['_ROLLBACKREQUEST']._serialized_end=2816
+  _globals['_ROLLBACKRESPONSE']._serialized_start=2818
+  _globals['_ROLLBACKRESPONSE']._serialized_end=2871
+  _globals['_SETSHADOWREQUEST']._serialized_start=2873
+  _globals['_SETSHADOWREQUEST']._serialized_end=2950
+  _globals['_SETSHADOWRESPONSE']._serialized_start=2952
+  _globals['_SETSHADOWRESPONSE']._serialized_end=3006
+  _globals['_STATICPROMPTS']._serialized_start=3008
+  _globals['_STATICPROMPTS']._serialized_end=3055
+  _globals['_STATICCOUNTS']._serialized_start=3057
+  _globals['_STATICCOUNTS']._serialized_end=3132
+  _globals['_LISTSTATICPROMPTSREQUEST']._serialized_start=3134
+  _globals['_LISTSTATICPROMPTSREQUEST']._serialized_end=3160
+  _globals['_LISTSTATICPROMPTSRESPONSE']._serialized_start=3162
+  _globals['_LISTSTATICPROMPTSRESPONSE']._serialized_end=3276
+  _globals['_SETSTATICPROMPTSREQUEST']._serialized_start=3278
+  _globals['_SETSTATICPROMPTSREQUEST']._serialized_end=3347
+  _globals['_SETSTATICPROMPTSRESPONSE']._serialized_start=3349
+  _globals['_SETSTATICPROMPTSRESPONSE']._serialized_end=3419
+  _globals['_ROLLOUTREPLY']._serialized_start=3422
+  _globals['_ROLLOUTREPLY']._serialized_end=3570
+  _globals['_ADMINSERVICE']._serialized_start=3689
+  _globals['_ADMINSERVICE']._serialized_end=4730
 # @@protoc_insertion_point(module_scope)

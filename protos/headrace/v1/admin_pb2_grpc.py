@@ -57,6 +57,51 @@ class AdminServiceStub:
                 request_serializer=headrace_dot_v1_dot_admin__pb2.GetTraceRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_admin__pb2.GetTraceResponse.FromString,
                 _registered_method=True)
+        self.ListAliases = channel.unary_unary(
+                '/headrace.v1.AdminService/ListAliases',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.ListAliasesRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.ListAliasesResponse.FromString,
+                _registered_method=True)
+        self.SetAlias = channel.unary_unary(
+                '/headrace.v1.AdminService/SetAlias',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.SetAliasRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.SetAliasResponse.FromString,
+                _registered_method=True)
+        self.RemoveAlias = channel.unary_unary(
+                '/headrace.v1.AdminService/RemoveAlias',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.RemoveAliasRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.RemoveAliasResponse.FromString,
+                _registered_method=True)
+        self.SetCanary = channel.unary_unary(
+                '/headrace.v1.AdminService/SetCanary',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.SetCanaryRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.SetCanaryResponse.FromString,
+                _registered_method=True)
+        self.Promote = channel.unary_unary(
+                '/headrace.v1.AdminService/Promote',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.PromoteRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.PromoteResponse.FromString,
+                _registered_method=True)
+        self.RollBack = channel.unary_unary(
+                '/headrace.v1.AdminService/RollBack',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.RollBackRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.RollBackResponse.FromString,
+                _registered_method=True)
+        self.SetShadow = channel.unary_unary(
+                '/headrace.v1.AdminService/SetShadow',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.SetShadowRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.SetShadowResponse.FromString,
+                _registered_method=True)
+        self.ListStaticPrompts = channel.unary_unary(
+                '/headrace.v1.AdminService/ListStaticPrompts',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.ListStaticPromptsRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.ListStaticPromptsResponse.FromString,
+                _registered_method=True)
+        self.SetStaticPrompts = channel.unary_unary(
+                '/headrace.v1.AdminService/SetStaticPrompts',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.SetStaticPromptsRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.SetStaticPromptsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -93,6 +138,69 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAliases(self, request, context):
+        """The aliases, and how their versions do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlias(self, request, context):
+        """Points an alias at a version, at once and for all; makes it where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveAlias(self, request, context):
+        """Takes an alias away. Requests that ask for it afterwards are refused; those that were taken go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetCanary(self, request, context):
+        """Has a new version answer a share of the requests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Promote(self, request, context):
+        """Has the canary answer all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBack(self, request, context):
+        """Ends the canary; where there is none, goes back to what answered before the last promotion.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetShadow(self, request, context):
+        """Gives a version a copy of a share of the completed requests, and compares what it answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStaticPrompts(self, request, context):
+        """The static prompts of models, and what they spared.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetStaticPrompts(self, request, context):
+        """Says which system prompts of a model engines keep computed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -115,6 +223,51 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetTrace,
                     request_deserializer=headrace_dot_v1_dot_admin__pb2.GetTraceRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_admin__pb2.GetTraceResponse.SerializeToString,
+            ),
+            'ListAliases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAliases,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.ListAliasesRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.ListAliasesResponse.SerializeToString,
+            ),
+            'SetAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlias,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.SetAliasRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.SetAliasResponse.SerializeToString,
+            ),
+            'RemoveAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveAlias,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.RemoveAliasRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.RemoveAliasResponse.SerializeToString,
+            ),
+            'SetCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCanary,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.SetCanaryRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.SetCanaryResponse.SerializeToString,
+            ),
+            'Promote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Promote,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.PromoteRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.PromoteResponse.SerializeToString,
+            ),
+            'RollBack': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBack,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.RollBackRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.RollBackResponse.SerializeToString,
+            ),
+            'SetShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetShadow,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.SetShadowRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.SetShadowResponse.SerializeToString,
+            ),
+            'ListStaticPrompts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStaticPrompts,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.ListStaticPromptsRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.ListStaticPromptsResponse.SerializeToString,
+            ),
+            'SetStaticPrompts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetStaticPrompts,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.SetStaticPromptsRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.SetStaticPromptsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -228,6 +381,249 @@ class AdminService:
             '/headrace.v1.AdminService/GetTrace',
             headrace_dot_v1_dot_admin__pb2.GetTraceRequest.SerializeToString,
             headrace_dot_v1_dot_admin__pb2.GetTraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAliases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/ListAliases',
+            headrace_dot_v1_dot_admin__pb2.ListAliasesRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.ListAliasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/SetAlias',
+            headrace_dot_v1_dot_admin__pb2.SetAliasRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.SetAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/RemoveAlias',
+            headrace_dot_v1_dot_admin__pb2.RemoveAliasRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.RemoveAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/SetCanary',
+            headrace_dot_v1_dot_admin__pb2.SetCanaryRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.SetCanaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Promote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/Promote',
+            headrace_dot_v1_dot_admin__pb2.PromoteRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.PromoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/RollBack',
+            headrace_dot_v1_dot_admin__pb2.RollBackRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.RollBackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/SetShadow',
+            headrace_dot_v1_dot_admin__pb2.SetShadowRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.SetShadowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStaticPrompts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/ListStaticPrompts',
+            headrace_dot_v1_dot_admin__pb2.ListStaticPromptsRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.ListStaticPromptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetStaticPrompts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/SetStaticPrompts',
+            headrace_dot_v1_dot_admin__pb2.SetStaticPromptsRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.SetStaticPromptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,24 @@ class AdminServiceStub:
     """The latest requests whose spans this gateway remembers, the latest first."""
     GetTrace: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTraceRequest, _admin_pb2.GetTraceResponse]
     """All that this gateway remembers of one request, and what it says of it in words."""
+    ListAliases: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAliasesRequest, _admin_pb2.ListAliasesResponse]
+    """The aliases, and how their versions do."""
+    SetAlias: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetAliasRequest, _admin_pb2.SetAliasResponse]
+    """Points an alias at a version, at once and for all; makes it where there is none."""
+    RemoveAlias: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveAliasRequest, _admin_pb2.RemoveAliasResponse]
+    """Takes an alias away. Requests that ask for it afterwards are refused; those that were taken go on."""
+    SetCanary: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetCanaryRequest, _admin_pb2.SetCanaryResponse]
+    """Has a new version answer a share of the requests."""
+    Promote: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PromoteRequest, _admin_pb2.PromoteResponse]
+    """Has the canary answer all."""
+    RollBack: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RollBackRequest, _admin_pb2.RollBackResponse]
+    """Ends the canary; where there is none, goes back to what answered before the last promotion."""
+    SetShadow: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetShadowRequest, _admin_pb2.SetShadowResponse]
+    """Gives a version a copy of a share of the completed requests, and compares what it answers."""
+    ListStaticPrompts: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListStaticPromptsRequest, _admin_pb2.ListStaticPromptsResponse]
+    """The static prompts of models, and what they spared."""
+    SetStaticPrompts: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetStaticPromptsRequest, _admin_pb2.SetStaticPromptsResponse]
+    """Says which system prompts of a model engines keep computed."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -61,6 +79,24 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The latest requests whose spans this gateway remembers, the latest first."""
     GetTrace: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTraceRequest, _admin_pb2.GetTraceResponse]  # type: ignore[assignment]
     """All that this gateway remembers of one request, and what it says of it in words."""
+    ListAliases: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAliasesRequest, _admin_pb2.ListAliasesResponse]  # type: ignore[assignment]
+    """The aliases, and how their versions do."""
+    SetAlias: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetAliasRequest, _admin_pb2.SetAliasResponse]  # type: ignore[assignment]
+    """Points an alias at a version, at once and for all; makes it where there is none."""
+    RemoveAlias: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveAliasRequest, _admin_pb2.RemoveAliasResponse]  # type: ignore[assignment]
+    """Takes an alias away. Requests that ask for it afterwards are refused; those that were taken go on."""
+    SetCanary: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetCanaryRequest, _admin_pb2.SetCanaryResponse]  # type: ignore[assignment]
+    """Has a new version answer a share of the requests."""
+    Promote: _aio.UnaryUnaryMultiCallable[_admin_pb2.PromoteRequest, _admin_pb2.PromoteResponse]  # type: ignore[assignment]
+    """Has the canary answer all."""
+    RollBack: _aio.UnaryUnaryMultiCallable[_admin_pb2.RollBackRequest, _admin_pb2.RollBackResponse]  # type: ignore[assignment]
+    """Ends the canary; where there is none, goes back to what answered before the last promotion."""
+    SetShadow: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetShadowRequest, _admin_pb2.SetShadowResponse]  # type: ignore[assignment]
+    """Gives a version a copy of a share of the completed requests, and compares what it answers."""
+    ListStaticPrompts: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListStaticPromptsRequest, _admin_pb2.ListStaticPromptsResponse]  # type: ignore[assignment]
+    """The static prompts of models, and what they spared."""
+    SetStaticPrompts: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetStaticPromptsRequest, _admin_pb2.SetStaticPromptsResponse]  # type: ignore[assignment]
+    """Says which system prompts of a model engines keep computed."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators, on the gateway. Guarded: with gateway.admin_token set, calls bring it as `authorization: Bearer <token>`
@@ -99,5 +135,77 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetTraceResponse, _abc.Awaitable[_admin_pb2.GetTraceResponse]]:
         """All that this gateway remembers of one request, and what it says of it in words."""
+
+    @_abc_1.abstractmethod
+    def ListAliases(
+        self,
+        request: _admin_pb2.ListAliasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListAliasesResponse, _abc.Awaitable[_admin_pb2.ListAliasesResponse]]:
+        """The aliases, and how their versions do."""
+
+    @_abc_1.abstractmethod
+    def SetAlias(
+        self,
+        request: _admin_pb2.SetAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetAliasResponse, _abc.Awaitable[_admin_pb2.SetAliasResponse]]:
+        """Points an alias at a version, at once and for all; makes it where there is none."""
+
+    @_abc_1.abstractmethod
+    def RemoveAlias(
+        self,
+        request: _admin_pb2.RemoveAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveAliasResponse, _abc.Awaitable[_admin_pb2.RemoveAliasResponse]]:
+        """Takes an alias away. Requests that ask for it afterwards are refused; those that were taken go on."""
+
+    @_abc_1.abstractmethod
+    def SetCanary(
+        self,
+        request: _admin_pb2.SetCanaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetCanaryResponse, _abc.Awaitable[_admin_pb2.SetCanaryResponse]]:
+        """Has a new version answer a share of the requests."""
+
+    @_abc_1.abstractmethod
+    def Promote(
+        self,
+        request: _admin_pb2.PromoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.PromoteResponse, _abc.Awaitable[_admin_pb2.PromoteResponse]]:
+        """Has the canary answer all."""
+
+    @_abc_1.abstractmethod
+    def RollBack(
+        self,
+        request: _admin_pb2.RollBackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RollBackResponse, _abc.Awaitable[_admin_pb2.RollBackResponse]]:
+        """Ends the canary; where there is none, goes back to what answered before the last promotion."""
+
+    @_abc_1.abstractmethod
+    def SetShadow(
+        self,
+        request: _admin_pb2.SetShadowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetShadowResponse, _abc.Awaitable[_admin_pb2.SetShadowResponse]]:
+        """Gives a version a copy of a share of the completed requests, and compares what it answers."""
+
+    @_abc_1.abstractmethod
+    def ListStaticPrompts(
+        self,
+        request: _admin_pb2.ListStaticPromptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListStaticPromptsResponse, _abc.Awaitable[_admin_pb2.ListStaticPromptsResponse]]:
+        """The static prompts of models, and what they spared."""
+
+    @_abc_1.abstractmethod
+    def SetStaticPrompts(
+        self,
+        request: _admin_pb2.SetStaticPromptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetStaticPromptsResponse, _abc.Awaitable[_admin_pb2.SetStaticPromptsResponse]]:
+        """Says which system prompts of a model engines keep computed."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18headrace/v1/common.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\"\xab\x01\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\nignore_end\x18\x05 \x01(\x08\x12\x11\n\tbeam_size\x18\x06 \x01(\rB\x08\n\x06_top_pB\x15\n\x13_repetition_penalty\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"X\n\nTokenChunk\x12\x13\n\x0b\x66irst_index\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x0ctext_lengths\x18\x04 \x03(\r\"F\n\x10PayloadReference\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\xef\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x15\n\routput_tokens\x18\x02 \x01(\r\x12-\n\nqueue_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x66irst_token_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\ntotal_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12\x13\n\x0bresumptions\x18\x07 \x01(\r\"e\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xdf\x02\n\x07Outcome\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.headrace.v1.OutcomeKind\x12\x30\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x19.headrace.v1.FinishReason\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.headrace.v1.Usage\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.headrace.v1.Error\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0c\n\x04text\x18\x07 \x01(\t\x12\x11\n\ttoken_ids\x18\x08 \x03(\r\x12\x14\n\x0ctext_lengths\x18\t \x03(\r\x12.\n\x07payload\x18\n \x01(\x0b\x32\x1d.headrace.v1.PayloadReference\x12*\n\nembeddings\x18\x0b \x03(\x0b\x32\x16.headrace.v1.Embedding\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"Q\n\rQueuePosition\x12\r\n\x05\x61head\x18\x01 \x01(\r\x12\x31\n\x0e\x65stimated_wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\x0cTraceContext\x12\x13\n\x0btraceparent\x18\x01 \x01(\t\x12\x12\n\ntracestate\x18\x02 \x01(\t*w\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x15\n\x11PRIORITY_REALTIME\x10\x01\x12\x11\n\rPRIORITY_HIGH\x10\x02\x12\x13\n\x0fPRIORITY_NORMAL\x10\x03\x12\x12\n\x0ePRIORITY_BATCH\x10\x04*S\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x0e\n\nTASK_EMBED\x10\x02\x12\x12\n\x0eTASK_TRANSLATE\x10\x03*v\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INISH_REASON_END\x10\x01\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03*\xb1\x01\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16OUTCOME_KIND_COMPLETED\x10\x01\x12\x17\n\x13OUTCOME_KIND_FAILED\x10\x02\x12\x1a\n\x16OUTCOME_KIND_CANCELLED\x10\x03\x12\x18\n\x14OUTCOME_KIND_EXPIRED\x10\x04\x12\x19\n\x15OUTCOME_KIND_REJECTED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18headrace/v1/common.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\"\xab\x01\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\nignore_end\x18\x05 \x01(\x08\x12\x11\n\tbeam_size\x18\x06 \x01(\rB\x08\n\x06_top_pB\x15\n\x13_repetition_penalty\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"X\n\nTokenChunk\x12\x13\n\x0b\x66irst_index\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x0ctext_lengths\x18\x04 \x03(\r\"F\n\x10PayloadReference\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\xef\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x15\n\routput_tokens\x18\x02 \x01(\r\x12-\n\nqueue_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x66irst_token_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\ntotal_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12\x13\n\x0bresumptions\x18\x07 \x01(\r\"e\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf7\x02\n\x07Outcome\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.headrace.v1.OutcomeKind\x12\x30\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x19.headrace.v1.FinishReason\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.headrace.v1.Usage\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.headrace.v1.Error\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0c\n\x04text\x18\x07 \x01(\t\x12\x11\n\ttoken_ids\x18\x08 \x03(\r\x12\x14\n\x0ctext_lengths\x18\t \x03(\r\x12.\n\x07payload\x18\n \x01(\x0b\x32\x1d.headrace.v1.PayloadReference\x12\x16\n\x0e\x65\x61rlier_models\x18\x14 \x03(\t\x12*\n\nembeddings\x18\x0b \x03(\x0b\x32\x16.headrace.v1.Embedding\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"Q\n\rQueuePosition\x12\r\n\x05\x61head\x18\x01 \x01(\r\x12\x31\n\x0e\x65stimated_wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\x0cTraceContext\x12\x13\n\x0btraceparent\x18\x01 \x01(\t\x12\x12\n\ntracestate\x18\x02 \x01(\t*w\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x15\n\x11PRIORITY_REALTIME\x10\x01\x12\x11\n\rPRIORITY_HIGH\x10\x02\x12\x13\n\x0fPRIORITY_NORMAL\x10\x03\x12\x12\n\x0ePRIORITY_BATCH\x10\x04*S\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x0e\n\nTASK_EMBED\x10\x02\x12\x12\n\x0eTASK_TRANSLATE\x10\x03*v\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INISH_REASON_END\x10\x01\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03*\xb1\x01\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16OUTCOME_KIND_COMPLETED\x10\x01\x12\x17\n\x13OUTCOME_KIND_FAILED\x10\x02\x12\x1a\n\x16OUTCOME_KIND_CANCELLED\x10\x03\x12\x18\n\x14OUTCOME_KIND_EXPIRED\x10\x04\x12\x19\n\x15OUTCOME_KIND_REJECTED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=1323
-  _globals['_PRIORITY']._serialized_end=1442
-  _globals['_TASK']._serialized_start=1444
-  _globals['_TASK']._serialized_end=1527
-  _globals['_FINISHREASON']._serialized_start=1529
-  _globals['_FINISHREASON']._serialized_end=1647
-  _globals['_OUTCOMEKIND']._serialized_start=1650
-  _globals['_OUTCOMEKIND']._serialized_end=1827
+  _globals['_PRIORITY']._serialized_start=1347
+  _globals['_PRIORITY']._serialized_end=1466
+  _globals['_TASK']._serialized_start=1468
+  _globals['_TASK']._serialized_end=1551
+  _globals['_FINISHREASON']._serialized_start=1553
+  _globals['_FINISHREASON']._serialized_end=1671
+  _globals['_OUTCOMEKIND']._serialized_start=1674
+  _globals['_OUTCOMEKIND']._serialized_end=1851
   _globals['_SAMPLING']._serialized_start=74
   _globals['_SAMPLING']._serialized_end=245
   _globals['_CHATMESSAGE']._serialized_start=247
@@ -53,11 +53,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERROR']._serialized_start=697
   _globals['_ERROR']._serialized_end=798
   _globals['_OUTCOME']._serialized_start=801
-  _globals['_OUTCOME']._serialized_end=1152
-  _globals['_EMBEDDING']._serialized_start=1154
-  _globals['_EMBEDDING']._serialized_end=1181
-  _globals['_QUEUEPOSITION']._serialized_start=1183
-  _globals['_QUEUEPOSITION']._serialized_end=1264
-  _globals['_TRACECONTEXT']._serialized_start=1266
-  _globals['_TRACECONTEXT']._serialized_end=1321
+  _globals['_OUTCOME']._serialized_end=1176
+  _globals['_EMBEDDING']._serialized_start=1178
+  _globals['_EMBEDDING']._serialized_end=1205
+  _globals['_QUEUEPOSITION']._serialized_start=1207
+  _globals['_QUEUEPOSITION']._serialized_end=1288
+  _globals['_TRACECONTEXT']._serialized_start=1290
+  _globals['_TRACECONTEXT']._serialized_end=1345
 # @@protoc_insertion_point(module_scope)

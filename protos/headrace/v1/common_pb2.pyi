@@ -399,6 +399,7 @@ class Outcome(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     TEXT_LENGTHS_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    EARLIER_MODELS_FIELD_NUMBER: _builtins.int
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request."""
@@ -435,6 +436,12 @@ class Outcome(_message.Message):
         """
 
     @_builtins.property
+    def earlier_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Versions that made the first tokens, in order, where they were not served any more when the output went on: `model`
+        made the last.
+        """
+
+    @_builtins.property
     def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
         """What TASK_EMBED made: one for each text, in their order. At the end of a stream, too, where they have room in its
         message; the durable outcome has them always.
@@ -453,11 +460,12 @@ class Outcome(_message.Message):
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         text_lengths: _abc.Iterable[_builtins.int] | None = ...,
         payload: Global___PayloadReference | None = ...,
+        earlier_models: _abc.Iterable[_builtins.str] | None = ...,
         embeddings: _abc.Iterable[Global___Embedding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "payload", b"payload", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "error", b"error", "finish_reason", b"finish_reason", "kind", b"kind", "model", b"model", "payload", b"payload", "request_id", b"request_id", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earlier_models", b"earlier_models", "embeddings", b"embeddings", "error", b"error", "finish_reason", b"finish_reason", "kind", b"kind", "model", b"model", "payload", b"payload", "request_id", b"request_id", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

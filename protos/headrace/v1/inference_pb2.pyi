@@ -335,8 +335,11 @@ class Accepted(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request's id, for GetResult and Cancel."""
+    model: _builtins.str
+    """What will answer it as things are: the version behind an alias. The outcome says what did."""
     @_builtins.property
     def position(self) -> _common_pb2.QueuePosition:
         """Its place in the queue."""
@@ -346,10 +349,11 @@ class Accepted(_message.Message):
         *,
         request_id: _builtins.str = ...,
         position: _common_pb2.QueuePosition | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "position", b"position", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -655,6 +659,7 @@ class Model(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What GenerateRequest.model names."""
     version: _builtins.str
@@ -665,6 +670,10 @@ class Model(_message.Message):
     """Tokens of prompt and output together."""
     lanes: _builtins.int
     """Lanes that run it now, over all workers; 0 = requests wait until a worker comes."""
+    @_builtins.property
+    def alias(self) -> Global___AliasTargets:
+        """Where it is an alias: what answers those who ask for it."""
+
     def __init__(
         self,
         *,
@@ -673,11 +682,54 @@ class Model(_message.Message):
         task: _common_pb2.Task.ValueType = ...,
         context_length: _builtins.int = ...,
         lanes: _builtins.int = ...,
+        alias: Global___AliasTargets | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "lanes", b"lanes", "name", b"name", "task", b"task", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "context_length", b"context_length", "lanes", b"lanes", "name", b"name", "task", b"task", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class AliasTargets(_message.Message):
+    """What an alias comes to. References are `model`, or `model@version`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STABLE_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    stable: _builtins.str
+    """What answers."""
+    canary: _builtins.str
+    """A new version that answers a share; empty = none."""
+    share: _builtins.float
+    """Of the requests, 0 … 1."""
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who answers where neither is there, or both are overloaded; the first that can."""
+
+    @_builtins.property
+    def changed(self) -> _timestamp_pb2.Timestamp:
+        """When it changed last."""
+
+    def __init__(
+        self,
+        *,
+        stable: _builtins.str = ...,
+        canary: _builtins.str = ...,
+        share: _builtins.float = ...,
+        fallbacks: _abc.Iterable[_builtins.str] | None = ...,
+        changed: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "changed", b"changed", "fallbacks", b"fallbacks", "share", b"share", "stable", b"stable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AliasTargets: _TypeAlias = AliasTargets  # noqa: Y015

@@ -32,6 +32,9 @@ class WorkerMessage(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    CAME_FIELD_NUMBER: _builtins.int
+    WENT_FIELD_NUMBER: _builtins.int
+    COMING_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """The worker takes no new batches; it leaves when its lanes are empty."""
@@ -49,6 +52,18 @@ class WorkerMessage(_message.Message):
     def ended(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchEnded]:
         """Batches that ended, after the progress of all their entries: their lanes are free."""
 
+    @_builtins.property
+    def came(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
+        """Models that it has loaded since; what it had under their names takes no more batches."""
+
+    @_builtins.property
+    def went(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that it takes no more batches for once the router has answered; what runs goes on."""
+
+    @_builtins.property
+    def coming(self) -> Global___ComingModels:
+        """The models that it is about to have, whenever that changes: all of them."""
+
     def __init__(
         self,
         *,
@@ -56,15 +71,74 @@ class WorkerMessage(_message.Message):
         progress: _abc.Iterable[Global___EntryProgress] | None = ...,
         ended: _abc.Iterable[Global___BatchEnded] | None = ...,
         draining: _builtins.bool = ...,
+        came: _abc.Iterable[Global___ServedModel] | None = ...,
+        went: _abc.Iterable[_builtins.str] | None = ...,
+        coming: Global___ComingModels | None = ...,
         spans: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["join", b"join"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coming", b"coming", "join", b"join"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "ended", b"ended", "join", b"join", "progress", b"progress", "spans", b"spans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["came", b"came", "coming", b"coming", "draining", b"draining", "ended", b"ended", "join", b"join", "progress", b"progress", "spans", b"spans", "went", b"went"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerMessage: _TypeAlias = WorkerMessage  # noqa: Y015
+
+@_typing.final
+class ComingModels(_message.Message):
+    """The models that a worker is about to have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComingModel]:
+        """In no order."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___ComingModel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComingModels: _TypeAlias = ComingModels  # noqa: Y015
+
+@_typing.final
+class ComingModel(_message.Message):
+    """A model that a worker fetches or loads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    READY_IN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As ServedModel.name."""
+    version: _builtins.str
+    """As ServedModel.version."""
+    @_builtins.property
+    def ready_in(self) -> _duration_pb2.Duration:
+        """How long it will take until it is served, as far as can be told; absent = unknown."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        ready_in: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ready_in", b"ready_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "ready_in", b"ready_in", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComingModel: _TypeAlias = ComingModel  # noqa: Y015
 
 @_typing.final
 class WorkerJoin(_message.Message):
@@ -218,7 +292,7 @@ class ServedModel(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name in the model store."""
+    """Its name in the model store, or name@version for one version of it: as StartBatch.model names it."""
     version: _builtins.str
     """From the content of its files; router and worker must hold the same."""
     compute_type: _builtins.str
@@ -430,6 +504,7 @@ class RouterMessage(_message.Message):
     LEAVE_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """The router leaves: join another."""
     leave: _builtins.bool
@@ -458,6 +533,10 @@ class RouterMessage(_message.Message):
     def resume(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Paused batches to go on with."""
 
+    @_builtins.property
+    def released(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The answer to WorkerMessage.went: no batch for these comes after this."""
+
     def __init__(
         self,
         *,
@@ -469,10 +548,11 @@ class RouterMessage(_message.Message):
         leave: _builtins.bool = ...,
         pause: _abc.Iterable[_builtins.int] | None = ...,
         resume: _abc.Iterable[_builtins.int] | None = ...,
+        released: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["peers", b"peers", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "leave", b"leave", "pause", b"pause", "peers", b"peers", "resume", b"resume", "start", b"start", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "leave", b"leave", "pause", b"pause", "peers", b"peers", "released", b"released", "resume", b"resume", "start", b"start", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,12 +641,15 @@ class StartBatch(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
+    STATIC_TOKENS_FIELD_NUMBER: _builtins.int
     batch: _builtins.int
     """Unique within the router's life."""
     lane: _builtins.int
     """The lane, free until now. It begins as soon as a slot is free."""
     model: _builtins.str
     """A model that the worker serves."""
+    static_tokens: _builtins.int
+    """The first so many tokens of each prompt, which are the same in all: the engine keeps what it computed of them. 0 = none."""
     @_builtins.property
     def sampling(self) -> _common_pb2.Sampling:
         """For all its entries."""
@@ -583,10 +666,11 @@ class StartBatch(_message.Message):
         model: _builtins.str = ...,
         sampling: _common_pb2.Sampling | None = ...,
         entries: _abc.Iterable[Global___BatchEntry] | None = ...,
+        static_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "entries", b"entries", "lane", b"lane", "model", b"model", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "entries", b"entries", "lane", b"lane", "model", b"model", "sampling", b"sampling", "static_tokens", b"static_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -756,6 +840,7 @@ class HeldStream(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     FIRST_INDEX_FIELD_NUMBER: _builtins.int
     TEXT_LENGTHS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request."""
     text: _builtins.str
@@ -764,6 +849,8 @@ class HeldStream(_message.Message):
     """Whose request it is."""
     first_index: _builtins.int
     """Where the client's interest begins: 0, or where it attached."""
+    model: _builtins.str
+    """The version that made them, where an alias was asked for and it is known."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The tokens that were delivered, from first_index on."""
@@ -781,10 +868,11 @@ class HeldStream(_message.Message):
         tenant: _builtins.str = ...,
         first_index: _builtins.int = ...,
         text_lengths: _abc.Iterable[_builtins.int] | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_index", b"first_index", "request_id", b"request_id", "tenant", b"tenant", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_index", b"first_index", "model", b"model", "request_id", b"request_id", "tenant", b"tenant", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -940,6 +1028,8 @@ class HandOver(_message.Message):
     FIRST_TOKEN_TIME_FIELD_NUMBER: _builtins.int
     RELEASES_FIELD_NUMBER: _builtins.int
     GATEWAYS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    EARLIER_MODELS_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
     """Assignments so far."""
     losses: _builtins.int
@@ -948,6 +1038,8 @@ class HandOver(_message.Message):
     """How often the output went on from the tokens so far."""
     releases: _builtins.int
     """How often it was given back in this way, this time included: those deliveries count as no failures."""
+    model: _builtins.str
+    """The version that made the output, where an alias was asked for; and those before it."""
     @_builtins.property
     def output(self) -> _common_pb2.TokenChunk:
         """The output so far, from index 0."""
@@ -964,6 +1056,10 @@ class HandOver(_message.Message):
     def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The gateways that have clients of it: they are asked what those have. At most 64."""
 
+    @_builtins.property
+    def earlier_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """See model."""
+
     def __init__(
         self,
         *,
@@ -975,10 +1071,12 @@ class HandOver(_message.Message):
         first_token_time: _duration_pb2.Duration | None = ...,
         releases: _builtins.int = ...,
         gateways: _abc.Iterable[_builtins.str] | None = ...,
+        model: _builtins.str = ...,
+        earlier_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_token_time", b"first_token_time", "output", b"output", "queue_time", b"queue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "first_token_time", b"first_token_time", "gateways", b"gateways", "losses", b"losses", "output", b"output", "queue_time", b"queue_time", "releases", b"releases", "resumptions", b"resumptions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "earlier_models", b"earlier_models", "first_token_time", b"first_token_time", "gateways", b"gateways", "losses", b"losses", "model", b"model", "output", b"output", "queue_time", b"queue_time", "releases", b"releases", "resumptions", b"resumptions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1018,6 +1116,7 @@ class CatalogueModel(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     SECONDS_PER_REQUEST_FIELD_NUMBER: _builtins.int
     FREE_LANES_FIELD_NUMBER: _builtins.int
+    READY_IN_FIELD_NUMBER: _builtins.int
     seconds_per_request: _builtins.float
     """Seconds until the lanes of this router take one more waiting request; 0 = nothing known yet."""
     free_lanes: _builtins.int
@@ -1030,6 +1129,10 @@ class CatalogueModel(_message.Message):
     def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Requests that wait, by priority: realtime, high, normal, batch."""
 
+    @_builtins.property
+    def ready_in(self) -> _duration_pb2.Duration:
+        """How long it will take until a worker has loaded it, where none has; absent = unknown, or one has."""
+
     def __init__(
         self,
         *,
@@ -1037,10 +1140,11 @@ class CatalogueModel(_message.Message):
         waiting: _abc.Iterable[_builtins.int] | None = ...,
         seconds_per_request: _builtins.float = ...,
         free_lanes: _builtins.int = ...,
+        ready_in: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "ready_in", b"ready_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_lanes", b"free_lanes", "model", b"model", "seconds_per_request", b"seconds_per_request", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_lanes", b"free_lanes", "model", b"model", "ready_in", b"ready_in", "seconds_per_request", b"seconds_per_request", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1056,8 +1160,11 @@ class Delivery(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request."""
+    model: _builtins.str
+    """The version that makes the tokens, where an alias was asked for: with the first of them."""
     @_builtins.property
     def tokens(self) -> _common_pb2.TokenChunk:
         """The next tokens."""
@@ -1077,10 +1184,11 @@ class Delivery(_message.Message):
         tokens: _common_pb2.TokenChunk | None = ...,
         finished: _common_pb2.Outcome | None = ...,
         queued: _common_pb2.QueuePosition | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "queued", b"queued", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "queued", b"queued", "request_id", b"request_id", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "model", b"model", "queued", b"queued", "request_id", b"request_id", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

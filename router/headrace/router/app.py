@@ -14,17 +14,23 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from headrace.contract.errors import Unavailable
+from headrace.models.bucket import FilesBucket
 from headrace.models.store import ModelStore
 from headrace.router.admin import Admin
+from headrace.router.aliases import Aliases
+from headrace.router.asked_meter import AskedMeter
 from headrace.router.cancels import Cancels
 from headrace.router.capture import Capture
 from headrace.router.catalogue import Catalogue
 from headrace.router.clock import Clock
 from headrace.router.conductor import Conductor
 from headrace.router.core.events import DrainBegan, DrainEnded, PeersServe
+from headrace.router.core.judging import Margins
+from headrace.router.core.placement import PlacementRules
 from headrace.router.core.scheduler import Scheduler
 from headrace.router.core.settings import SchedulerSettings
 from headrace.router.delivery import Delivery
+from headrace.router.deployments import Deployments
 from headrace.router.figures import Figures
 from headrace.router.gateways import Gateways
 from headrace.router.intake import Intake
@@ -36,17 +42,24 @@ from headrace.router.models import RouterModels
 from headrace.router.outcomes import Outcomes
 from headrace.router.ownership import Ownership
 from headrace.router.peers import Peers
+from headrace.router.placer import Placer
 from headrace.router.positions import Positions
 from headrace.router.queues import Queues
 from headrace.router.recorder import Recorder
 from headrace.router.references import ANSWER_S, References
+from headrace.router.rollouts import Rollouts
 from headrace.router.service import SERVICE, RouterService
+from headrace.router.shadows import Shadows
 from headrace.router.showing import Showing
 from headrace.router.spans import RouterSpans
 from headrace.router.state import Portrait, Seen
+from headrace.router.statics import Statics
 from headrace.router.strays import Strays
+from headrace.router.versions import Versions
 from headrace.router.waits import Waits
+from headrace.router.words import Words
 from headrace.router.workers import Workers
+from headrace.runtime.alias_store import AliasStore
 from headrace.runtime.grpc_server import GrpcServer
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.metrics_start import exported_metrics
@@ -154,15 +167,25 @@ class Router:
             recorder=recorder,
         )
         tell = self._conductor.tell
-        models = self._models = RouterModels(ModelStore(settings.models))
+        store = ModelStore(settings.models)
+        models = self._models = RouterModels(store)
+        self._aliases = Aliases(connection, tell, follow=lambda aliases: self._rollouts.follow(aliases))
         self._gateways = Gateways(router_id)
         self._gateways.on_told(self._conductor.catch_up, self._conductor.follow_no_more)
         self._workers = Workers(
             router_id,
             timeout_s=own.worker_timeout_s,
-            versions=models.versions,
+            serves=models.serves,
             tell=tell,
+            on_offer=lambda: self._catalogue.look_soon(),
             on_spans=self._sender.pass_on,
+        )
+        self._deployments = Deployments(connection, on_change=self._wishes_changed)
+        self._words = Words(
+            store,
+            FilesBucket(connection),
+            missing=lambda: models.missing,
+            fetched=lambda: self._catalogue.look_soon(),
         )
         self._membership = Membership(
             router_id,
@@ -204,6 +227,19 @@ class Router:
             missed=keeper.missed,
             max_wait_s=own.result_retry_max_wait_s,
         )
+        self._statics = Statics(connection)
+        versions = Versions(
+            models=models,
+            aliases=self._aliases,
+            conductor=self._conductor,
+            peers=self._peers,
+            first_token_s=by_priority(settings.schedule.first_token_s),
+            fallback_wait_s=settings.rollout.fallback_wait_s,
+            version_wait_s=settings.rollout.version_wait_s,
+        )
+        shadows = Shadows(connection, self._aliases, serves=versions.serves, answer_of=outcomes.whole_outcome)
+        outcomes.on_copy(shadows.compare)
+        self._rollouts = _rollouts(settings, connection, shadows, self._statics)
         self._intake = Intake(
             models=models,
             limits=settings.limits.limits(),
@@ -222,6 +258,8 @@ class Router:
             duplicate_window_s=settings.queues.duplicate_window_s,
             tell=tell,
             place=self._conductor.place,
+            resolve=versions.resolve,
+            statics=self._statics,
         )
         self._queues = Queues(
             connection,
@@ -242,6 +280,9 @@ class Router:
             outcomes=outcomes,
             ownership=self._ownership,
             leases=self._leases,
+            rollouts=self._rollouts,
+            shadows=shadows,
+            statics=self._statics,
             on_fleet=self._membership.fleet_changed,
         )
         self._cancels = Cancels(
@@ -251,7 +292,24 @@ class Router:
             self._ledger, self._gateways, place=self._conductor.place_now, every_s=own.position_every_s
         )
         self._catalogue = Catalogue(
-            models=models, queues=self._queues, gateways=self._gateways, conductor=self._conductor
+            models=models,
+            aliases=self._aliases,
+            queues=self._queues,
+            gateways=self._gateways,
+            conductor=self._conductor,
+            workers=self._workers,
+            wanted=self._deployments.wanted,
+            missing=self._words.fetch_soon,
+        )
+        self._placer = Placer(
+            connection,
+            router_id,
+            ttl_s=settings.nats.member_ttl_s,
+            rules=PlacementRules(swap=settings.placement.swap, residency_s=settings.placement.residency_s),
+            grace_s=settings.placement.grace_s,
+            deployments=self._deployments,
+            asked=AskedMeter(self._queues.take_announced, self._queues.backlogs),
+            work_s=self._conductor.work_s,
         )
         self._server = GrpcServer(
             host=own.host,
@@ -284,6 +342,9 @@ class Router:
         """Serves until `shutdown` is requested, drains, and returns."""
         own = self._settings.router
         await self._catalogue.look()
+        await shutdown.unless_requested(self._aliases.listen())
+        await shutdown.unless_requested(self._statics.listen())
+        await self._rollouts.listen()
         await self._cancels.listen()
         await self._ownership.listen()
         await self._peers.listen()
@@ -293,10 +354,15 @@ class Router:
                 ("queues", self._queues.run()),
                 ("delivery", self._delivery.run()),
                 ("catalogue", self._catalogue.run()),
+                ("aliases", self._aliases.run()),
+                ("static prompts", self._statics.run()),
                 ("positions", self._positions.run()),
                 ("leases", self._leases.run()),
                 ("members", self._membership.stay(self._connection.jetstream(), address)),
                 ("peers", self._peers.run()),
+                ("deployments", self._deployments.view.run()),
+                ("words", self._words.run()),
+                ("placer", self._placer.run()),
                 ("layout", self._keeper.run()),
                 ("broker", self._watch_broker()),
                 ("spans", self._sender.run()),
@@ -344,6 +410,8 @@ class Router:
             if health.connections != connections:
                 connections = health.connections
                 self._queues.reconnected()
+                self._deployments.view.renew()
+                self._placer.renew()
             if health.state.link is Link.CLOSED:
                 raise Unavailable("NATS", health.state.problem or "the connection was closed")
             await self._server.set_serving(SERVICE, serving=health.connected)
@@ -353,6 +421,10 @@ class Router:
         task = asyncio.create_task(self._intake.take(message), name="intake")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _wishes_changed(self) -> None:
+        self._catalogue.look_soon()
+        self._placer.look_soon()
 
     def _peers_changed(self) -> None:
         self._conductor.tell(PeersServe(models=self._peers.models()))
@@ -379,6 +451,27 @@ def _references(settings: Settings, connection: Client) -> References:
     payloads = Payloads(connection, max_bytes=settings.limits.max_payload_bytes, answer_s=ANSWER_S)
     oversize = Oversize(payloads, result_max_age_s=settings.queues.result_max_age_s)
     return References(oversize, max_wait_s=settings.router.result_retry_max_wait_s)
+
+
+def _rollouts(settings: Settings, connection: Client, shadows: Shadows, statics: Statics) -> Rollouts:
+    own = settings.rollout
+    objectives = by_priority(settings.schedule.first_token_s)
+    return Rollouts(
+        connection,
+        AliasStore(connection.jetstream()),
+        margins=Margins(
+            min_requests=own.min_requests,
+            error_margin=own.error_margin,
+            late_margin=own.late_margin,
+            checks=own.checks,
+            check_every=own.check_every,
+            memory=own.memory,
+        ),
+        judges=own.auto_roll_back,
+        first_token_s=tuple(own.first_token_s if each == inf else each for each in objectives),
+        shadows=shadows.counts,
+        statics=statics.counts,
+    )
 
 
 @contextmanager

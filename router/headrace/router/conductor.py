@@ -12,13 +12,15 @@ from typing import Any, assert_never
 import structlog
 
 from headrace.contract.deliver import HeldStream
-from headrace.contract.values import QueuePosition
+from headrace.contract.values import Outcome, QueuePosition
 from headrace.contract.work import BatchEntry, StartBatch
 from headrace.router.clock import Clock
 from headrace.router.core import commands as cmd
 from headrace.router.core.events import (
     DrainBegan,
     Event,
+    ModelCame,
+    ModelWent,
     RequestTaken,
     Settled,
     Woke,
@@ -39,11 +41,16 @@ from headrace.router.outcomes import Outcomes
 from headrace.router.ownership import Ownership
 from headrace.router.queues import Queues
 from headrace.router.recorder import Recorder
+from headrace.router.rollouts import Rollouts
+from headrace.router.shadows import Shadows
 from headrace.router.spans import RouterSpans
+from headrace.router.statics import Statics
 from headrace.router.waits import Waits
 from headrace.router.workers import Workers
 
 log = structlog.get_logger(__name__)
+
+_CHANGES_FLEET = (WorkerJoined, WorkerDraining, WorkerLost, ModelCame, ModelWent, DrainBegan)
 
 
 class Conductor:
@@ -83,6 +90,9 @@ class Conductor:
         outcomes: Outcomes,
         ownership: Ownership,
         leases: Leases,
+        rollouts: Rollouts,
+        shadows: Shadows,
+        statics: Statics,
         on_fleet: Callable[[], None],
     ) -> None:
         """Gives it its hands. They were made with `tell`, so they could not come first. `on_fleet` is called where
@@ -95,10 +105,23 @@ class Conductor:
         self._outcomes = outcomes
         self._ownership = ownership
         self._leases = leases
+        self._rollouts = rollouts
+        self._shadows = shadows
+        self._statics = statics
         self._on_fleet = on_fleet
 
-    def load(self, model: str) -> Load:
-        return self._scheduler.load(model)
+    def load(self, *models: str) -> Load:
+        return self._scheduler.load(*models)
+
+    def ready_in_s(self, model: str) -> float | None:
+        """Seconds until a lane is expected for a model that has none; None where that is not known."""
+        at_s = self._scheduler.ready_at_s(model)
+        return None if at_s is None else max(0.0, at_s - self._clock.now())
+
+    def work_s(self, model: str) -> float:
+        """Seconds of a lane that a request of a model takes; 0 = nobody knows yet."""
+        load = self._scheduler.load(model)
+        return load.seconds_per_request * load.lanes
 
     def place(self, record: Record) -> QueuePosition:
         """How many go before a request that is held here, and for how long, as far as can be told; kept as what its
@@ -125,15 +148,17 @@ class Conductor:
         began_s = time.perf_counter()
         if isinstance(event, WorkerJoined):
             self._waits.loaded({model: cost.load_s for model, cost in event.costs.items()})
+        elif isinstance(event, ModelCame) and event.cost is not None:
+            self._waits.loaded({event.model: event.cost.load_s})
         commands = self._scheduler.handle(event, now)
-        if isinstance(event, WorkerJoined | WorkerDraining | WorkerLost):
+        if isinstance(event, _CHANGES_FLEET):
             self._waits.fleet(self._scheduler.served())
         self._metrics.decided(event, began_s)
         if self._recorder is not None:
             self._recorder.note(event, now, commands)
         for command in commands:
             self._do(command)
-        if isinstance(event, WorkerJoined | WorkerDraining | WorkerLost | DrainBegan):
+        if isinstance(event, _CHANGES_FLEET):
             self._on_fleet()
 
     def workers(self) -> tuple[WorkerView, ...]:
@@ -159,10 +184,11 @@ class Conductor:
                 record = self._ledger[request_id]
                 first = record.first_token_s is None
                 record.keep(tokens)
-                self._delivery.tokens(record, tokens)
-                self._figures.tokens += len(tokens.token_ids)
-                if first:
-                    self._figures.first(record)
+                if record.shadow_of is None:
+                    self._delivery.tokens(record, tokens)
+                    self._figures.tokens += len(tokens.token_ids)
+                    if first:
+                        self._figures.first(record)
             case cmd.Start():
                 self._start(command)
             case cmd.Pause(worker=worker, batch=batch, by=by):
@@ -249,11 +275,14 @@ class Conductor:
             )
         for assignment in command.assignments:  # after all of them: who goes along did not go before
             self._waits.started(self._ledger[assignment.request_id])
+        if command.static_tokens:
+            self._statics.started(command.model, len(entries), command.static_tokens, kept=command.kept)
         batch = StartBatch(
             batch=command.batch,
             lane=command.lane,
             model=command.model,
             sampling=command.sampling,
+            static_tokens=command.static_tokens,
             entries=tuple(entries),
         )
         self._metrics.started(batch)
@@ -266,9 +295,16 @@ class Conductor:
         )
         if command.vectors:
             outcome = replace(outcome, vectors=command.vectors)
-        self._figures.ended(record, outcome)
-        settle = partial(self._outcomes.settle, record, outcome, dead=command.dead)
-        self._spawn(self._finish(record, settle), f"settle {record.id}")
+        if record.shadow_of is None:
+            self._figures.ended(record, outcome)
+            self._rollouts.ended(record, outcome, command.losses)
+        self._spawn(
+            self._finish(record, partial(self._end, record, outcome, command.dead)), f"settle {record.id}"
+        )
+
+    async def _end(self, record: Record, outcome: Outcome, dead: bool) -> None:
+        await self._outcomes.settle(record, outcome, dead=dead)
+        await self._shadows.copy(record, outcome)
 
     async def _give_back(self, record: Record) -> None:
         record.hold = Hold.RELEASED

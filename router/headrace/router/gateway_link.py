@@ -116,12 +116,13 @@ class GatewayLink:
             return
         self.in_step.add(record.id)
         if (missed := record.since(had.next_index)) is not None:
-            self.outbox.tokens(record.id, missed)
+            self.outbox.tokens(record.id, missed, record.version)
 
     def tokens(self, record: Record, chunk: TokenChunk) -> None:
         """Sends tokens, which `record` has by now, if they follow what the gateway has."""
         if record.id in self.in_step:
-            self.outbox.tokens(record.id, chunk)
+            first = chunk.first_index == record.first_here
+            self.outbox.tokens(record.id, chunk, record.version if first else "")
         elif record.id in self.held:
             self.bring_in_step(record)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
 import structlog
@@ -12,24 +12,27 @@ from nats.aio.msg import Msg
 
 from headrace.contract.claims import HandOver, Running
 from headrace.contract.errors import DuplicateRequest, HeadraceError, TooManyAttempts, UnknownModel
-from headrace.contract.requests import Limits, check_request
+from headrace.contract.requests import Limits, Request, check_request
 from headrace.contract.subjects import (
     consumer_name,
 )
-from headrace.contract.values import QueuePosition
+from headrace.contract.values import QueuePosition, Task
 from headrace.router.clock import Clock
 from headrace.router.core.events import RequestArrived, RequestRefused, RequestTaken
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
 from headrace.router.ledger import Hold, Ledger, Record
 from headrace.router.metrics import RouterMetrics
-from headrace.router.models import RouterModels
+from headrace.router.models import RouterModel, RouterModels
 from headrace.router.outcomes import Outcomes, refusal
 from headrace.router.ownership import Ownership
+from headrace.router.prepared import Prepared
 from headrace.router.reading import read
 from headrace.router.recall import recall
 from headrace.router.references import References
+from headrace.router.resolving import Resolved
 from headrace.router.spans import RouterSpans
+from headrace.router.statics import Statics, key_of
 from headrace.runtime.propagation import extract
 
 log = structlog.get_logger(__name__)
@@ -58,8 +61,10 @@ class Intake:
         duplicate_window_s: float,
         tell: Callable[[RequestArrived | RequestRefused | RequestTaken], None],
         place: Callable[[Record], QueuePosition],
+        resolve: Callable[[Record], Awaitable[Resolved]],
+        statics: Statics,
     ) -> None:
-        """`place` says where a request that is held here stands in its queue."""
+        """`place` says where a request that is held here stands in its queue, `resolve` which version answers it."""
         self._models = models
         self._limits = limits
         self._ledger = ledger
@@ -77,6 +82,8 @@ class Intake:
         self._duplicate_window_s = duplicate_window_s
         self._tell = tell
         self._place = place
+        self._resolve = resolve
+        self._statics = statics
 
     async def take(self, message: Msg) -> None:
         """The whole way of one message into the core, or to its refusal. Never raises for what the message holds."""
@@ -101,38 +108,41 @@ class Intake:
             return
         self._ledger.add(record)
         self._spans.begin(record, extract(message.headers), consumer_name(message.subject))
+        resolved: Resolved | None = None
         try:
-            ours = await self._take(record)
+            resolved = await self._take(record)
         except HeadraceError as error:
             await self._refuse(record, error)
         except Exception as error:  # a fault of ours in one request must not end the others
             log.error("request.intake_failed", request_id=record.id, kind=type(error).__name__)
             await self._refuse(record, HeadraceError("the router could not read the request"))
         else:
-            if ours:
-                self._hold(record)
+            if resolved is not None:
+                self._hold(record, resolved)
             else:
                 self._tell(RequestRefused(queue=message.subject))
 
-    async def _take(self, record: Record) -> bool:
-        """Whether the request is to be held here, and then it is prepared. Raises InvalidRequest, TooManyAttempts."""
+    async def _take(self, record: Record) -> Resolved | None:
+        """What answers the request, if it is to be held here, and then it is prepared. Raises InvalidRequest,
+        TooManyAttempts.
+        """
         if await self._answered(record):
-            return False
+            return None
         again = record.message.metadata.num_delivered > 1
         if again:
             if not await self._claimed(record):
-                return False
+                return None
             if record.deliveries > self._max_deliveries:
                 raise TooManyAttempts(record.deliveries, "no router that it was delivered to has ended it")
             await recall(record, self._gateways, self._recall_wait_s)
         elif record.used_again and isinstance(answer := await self._ownership.ask(record), Running):
             await self._leave(record, answer)
-            return False
-        await self._prepare(record)
+            return None
+        resolved = await self._prepare(record)
         if record.hold is not Hold.OWNED:  # somebody took it meanwhile: this router stood still
             self._outcomes.let_go(record, "another router has it")
-            return False
-        return True
+            return None
+        return resolved
 
     async def _claimed(self, record: Record) -> bool:
         """Whether this router may go on with a request that was delivered again; fills in what is known of it."""
@@ -199,22 +209,37 @@ class Intake:
             await self._outcomes.refuse_duplicate(record)
         return True
 
-    async def _prepare(self, record: Record) -> None:
-        """Fills in the prompt. Raises InvalidRequest."""
+    async def _prepare(self, record: Record) -> Resolved:
+        """Fills in the version that answers, and the prompt for it. Raises InvalidRequest."""
         await self._references.complete(record)
         request = record.request
         check_request(request, self._limits, time.time())
-        model = self._models.get(request.model)
+        resolved = await self._resolve(record)
+        record.model, record.first_here = resolved.model, record.next_index
+        if resolved.left:
+            record.earlier_models = (*record.earlier_models, resolved.left)
+            log.info(
+                "request.changed_version", request_id=record.id, earlier=resolved.left, now=resolved.model
+            )
+        model = self._models.get(resolved.model)
         if model is None:
             raise UnknownModel(request.model, sorted(self._models.names()))
         loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(
-            self._threads, model.prepare, request, self._limits.default_max_tokens
+        tokens, record.static_tokens = await loop.run_in_executor(
+            self._threads, self._tokenise, model, request
         )
         record.prompt, record.texts, record.target_prefix = tokens.prompt, tokens.texts, tokens.target_prefix
         record.max_tokens = tokens.max_tokens
+        return resolved
 
-    def _hold(self, record: Record) -> None:
+    def _tokenise(self, model: RouterModel, request: Request) -> tuple[Prepared, int]:
+        """The tokens, and how many of the prompt are a static prompt. In a thread."""
+        prepared = model.prepare(request, self._limits.default_max_tokens)
+        if request.task is not Task.GENERATE:
+            return prepared, 0
+        return prepared, self._statics.match(model, prepared.prompt)
+
+    def _hold(self, record: Record, resolved: Resolved) -> None:
         request = record.request
         record.followers |= self._gateways.holders(record)
         if record.message.metadata.num_delivered <= 1:
@@ -225,7 +250,10 @@ class Intake:
             RequestArrived(
                 request_id=record.id,
                 queue=record.message.subject,
-                model=request.model,
+                model=record.model,
+                asked=resolved.asked,
+                static=key_of(record.prompt, record.static_tokens),
+                static_tokens=record.static_tokens,
                 priority=request.priority,
                 tenant=request.tenant,
                 sampling=request.sampling,

@@ -41,6 +41,15 @@ class Hold(enum.Enum):
     """Another router has said that it goes on with it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowOf:
+    """The request that a copy is of, and the version that is to answer the copy."""
+
+    tenant: str
+    request_id: str
+    model: str
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Record:
     """What the router knows of a held request. Written by the conductor, after intake has made it."""
@@ -71,6 +80,16 @@ class Record:
     """What its followers were told of its place in the queue; None where it does not wait."""
     estimate: tuple[float, float] | None = None
     """What its followers were told first of its wait: at which Unix time, and how many seconds from then."""
+    model: str = ""
+    """The version that answers it, once that is resolved: the one behind an alias, or the model that it asks for."""
+    shadow_of: ShadowOf | None = None
+    """Where it is a copy for a shadow: what it makes goes nowhere."""
+    earlier_models: tuple[str, ...] = ()
+    """Versions that made the first tokens and are not served any more."""
+    static_tokens: int = 0
+    """The first so many tokens of the prompt are a static prompt."""
+    first_here: int = 0
+    """The index of the first token that this router has made, or will."""
     prompt: tuple[int, ...] = ()
     texts: tuple[tuple[int, ...], ...] = ()
     """The tokens of what is to be embedded."""
@@ -124,6 +143,11 @@ class Record:
     def prepared(self) -> bool:
         """Whether intake is through with it."""
         return self.max_tokens > 0
+
+    @property
+    def version(self) -> str:
+        """What an alias came to; "" where none was asked for."""
+        return self.model if self.model != self.request.model else ""
 
     @property
     def fingerprint(self) -> str:
@@ -192,6 +216,7 @@ class Record:
         """Goes on from where another router gave it back."""
         if handed.output is not None:
             self.go_on_from(handed.output)
+        self.model, self.earlier_models = handed.model, handed.earlier_models
         self.attempts, self.losses = handed.attempts, handed.losses
         self.resumptions, self.releases = handed.resumptions, handed.releases
         self.followers.update(handed.gateways)
@@ -211,6 +236,8 @@ class Record:
             first_token_s=self._after_s(self.first_token_s),
             releases=self.releases + 1,
             gateways=tuple(sorted(self.followers)),
+            model=self.version if self.tokens else "",
+            earlier_models=self.earlier_models,
         )
 
     def _after_s(self, unix_s: float | None) -> float | None:
@@ -240,7 +267,8 @@ class Record:
         return Outcome(
             request_id=self.id,
             kind=kind,
-            model=self.request.model,
+            model=self.model or self.request.model,
+            earlier_models=self.earlier_models,
             usage=self.usage(now_s),
             finish_reason=finish_reason,
             failure=failure,

@@ -42,12 +42,13 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._deliveries)
 
-    def tokens(self, request_id: str, chunk: TokenChunk) -> None:
-        """Adds the next tokens of a request."""
+    def tokens(self, request_id: str, chunk: TokenChunk, model: str = "") -> None:
+        """Adds the next tokens of a request; `model` is the version that makes them, where that is news."""
         waiting = self._deliveries.get(request_id)
         if waiting is not None and waiting.tokens is not None:
             chunk = waiting.tokens.joined(chunk)
-        self._deliveries[request_id] = Delivery(request_id=request_id, tokens=chunk)
+            model = model or waiting.model
+        self._deliveries[request_id] = Delivery(request_id=request_id, tokens=chunk, model=model)
         self._ready.set()
 
     def queued(self, request_id: str, position: QueuePosition) -> None:
@@ -60,8 +61,10 @@ class Outbox:
     def finished(self, request_id: str, outcome: Outcome) -> None:
         """Adds the end of a request, after its tokens."""
         waiting = self._deliveries.get(request_id)
-        tokens = None if waiting is None else waiting.tokens
-        self._deliveries[request_id] = Delivery(request_id=request_id, tokens=tokens, finished=outcome)
+        tokens, model = (None, "") if waiting is None else (waiting.tokens, waiting.model)
+        self._deliveries[request_id] = Delivery(
+            request_id=request_id, tokens=tokens, finished=outcome, model=model
+        )
         self._ready.set()
 
     def put_back(self, delivery: Delivery) -> None:

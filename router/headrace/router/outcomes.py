@@ -113,10 +113,18 @@ class Outcomes:
         self._metrics = metrics
         self._buried: dict[int, Msg] = {}
         """By place in the stream: messages whose dead letter is being stored, as they were delivered last."""
+        self._compare: Callable[[Record, Outcome], Awaitable[None]] = _nothing
         self._storing = Storing(self._js, health=health, missed=missed, max_wait_s=max_wait_s)
+
+    def on_copy(self, compare: Callable[[Record, Outcome], Awaitable[None]]) -> None:
+        """`compare` gets what became of copies for a shadow, which have no outcome otherwise."""
+        self._compare = compare
 
     async def settle(self, record: Record, outcome: Outcome, *, dead: bool = False) -> None:
         """Makes `outcome` the request's outcome, unless it has one already."""
+        if record.shadow_of is not None:
+            await self._discard(record, outcome)
+            return
         began_s = time.time()
         if dead and outcome.failure is not None:
             letter = _letter(record.message, outcome.failure, record.attempts, record.trace, record.id)
@@ -128,6 +136,15 @@ class Outcomes:
         else:
             await self.refuse_duplicate(record)
         self._metrics.settled(record, began_s)
+
+    async def _discard(self, record: Record, outcome: Outcome) -> None:
+        """Ends a copy for a shadow: nobody is told, and nothing of it is kept."""
+        try:
+            await self._compare(record, outcome)
+        finally:
+            await _quietly(record.message.ack())
+            self._spans.end(record, outcome)
+            self._ledger.remove(record.id, outcome)
 
     async def answer(self, record: Record, outcome: Outcome) -> None:
         """Tells the consumer of an outcome that is durable, and lets the request go."""
@@ -227,6 +244,11 @@ class Outcomes:
             # Not now: storing a second one will fail, and find it then.
             return None
 
+    async def whole_outcome(self, tenant: str, request_id: str) -> Outcome | None:
+        """The durable outcome with its text and tokens, if it can be found now."""
+        found = await self.find(tenant, request_id)
+        return None if found is None else found.outcome
+
     async def _read(self, tenant: str, request_id: str) -> Durable | None:
         """The durable outcome; None where there is none. Raises what the broker or the decoder raises."""
         try:
@@ -320,6 +342,10 @@ def refusal(record: Record, error: HeadraceError) -> Outcome:
     field = error.field if isinstance(error, InvalidRequest | DuplicateRequest) else ""
     failure = Failure(code=error.code, message=str(error), field=field)
     return record.outcome(kind, time.time(), failure=failure)
+
+
+async def _nothing(record: Record, outcome: Outcome) -> None:
+    """For a router without shadows."""
 
 
 async def _quietly(publish: Awaitable[None]) -> None:

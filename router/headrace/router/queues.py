@@ -61,6 +61,8 @@ class Queues:
         self._strays = strays
         self._backlogs: dict[str, int] = {}
         """By queue: messages in the broker that no router has, as last heard."""
+        self._announced: dict[str, int] = {}
+        """By queue: messages since they were last counted."""
         self._full = False
         self._look_now = asyncio.Event()
         self._pulls = Pulls(
@@ -84,6 +86,11 @@ class Queues:
 
     def subjects(self) -> list[str]:
         return list(self._backlogs)
+
+    def take_announced(self) -> dict[str, int]:
+        """By queue, how many messages were queued since this was last asked; whoever pulls them."""
+        announced, self._announced = self._announced, {}
+        return announced
 
     def pull(self, subject: str, amount: int) -> None:
         """Asks for `amount` more messages of a queue that was seen."""
@@ -119,6 +126,7 @@ class Queues:
             self._strays.announced(message.headers)
         elif self._see(subject):
             self._backlogs[subject] += 1
+            self._announced[subject] = self._announced.get(subject, 0) + 1
 
     async def _look(self) -> None:
         while True:

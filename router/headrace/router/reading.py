@@ -27,6 +27,7 @@ from headrace.contract.subjects import (
     token_subject,
 )
 from headrace.router.ledger import Hold, Record
+from headrace.router.shadows import shadow_of
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,7 @@ def _read(message: Msg, duplicate_window_s: float) -> Record:
         hold=Hold.CLAIMING if metadata.num_delivered > 1 else Hold.OWNED,
         leased_s=asyncio.get_running_loop().time(),
         followers={request.gateway} - {""},
+        shadow_of=shadow_of(request.tenant, headers),
         waiting_since_s=time.time(),
     )
 

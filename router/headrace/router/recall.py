@@ -51,3 +51,4 @@ def _go_on_from(record: Record, held: HeldStream) -> None:
         and held.next_index > record.next_index
     ):
         record.go_on_from(output)
+        record.model = held.model or record.model

@@ -66,8 +66,9 @@ class Waits:
 
     def facts(self, record: Record, since_s: float) -> Facts:
         """What is told of a wait from `since_s` until now."""
-        model, now_s = record.request.model, self._now()
-        ahead = [_after(self._classes.get((model, priority)), since_s) for priority in Priority]
+        asked, now_s = record.request.model, self._now()
+        model = record.model or asked  # who has lanes is told by version, who waits by what was asked for
+        ahead = [_after(self._classes.get((asked, priority)), since_s) for priority in Priority]
         found: dict[str, bool | int | float | str | list[int]] = {
             names.WAIT_LANES: self._load(model).lanes,
             names.WAIT_AHEAD: ahead,

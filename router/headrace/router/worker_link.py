@@ -6,7 +6,15 @@ import asyncio
 from dataclasses import dataclass, field
 
 from headrace.contract.admin import Member, MemberKind
-from headrace.contract.work import BatchEnded, Peer, RouterMessage, StartBatch, WorkerJoin
+from headrace.contract.work import (
+    BatchEnded,
+    ComingModel,
+    Peer,
+    RouterMessage,
+    ServedModel,
+    StartBatch,
+    WorkerJoin,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -19,8 +27,10 @@ class WorkerLink:
     """
 
     join: WorkerJoin
+    offered: dict[str, ServedModel]
+    """What it has loaded."""
     models: frozenset[str]
-    """Those of its models that this router holds too."""
+    """Those of them that this router holds too: what it can be given batches of."""
     heard_s: float
     """When it last said anything, on the loop's clock."""
     lanes: dict[int, StartBatch] = field(default_factory=dict)
@@ -39,6 +49,10 @@ class WorkerLink:
     """The living routers, where it has not heard of the latest yet."""
     draining: bool = False
     """It said that it takes no more batches."""
+    coming: tuple[ComingModel, ...] = ()
+    """What it is about to have."""
+    released: list[str] = field(default_factory=list)
+    """Models that it wants to unload and is given no batches of any more, where it has not heard so yet."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     def run(self, batch: StartBatch) -> None:
@@ -66,6 +80,11 @@ class WorkerLink:
         self.resume.add(batch)
         self.ready.set()
 
+    def release(self, model: str) -> None:
+        """Tells it that no batch of a model comes any more."""
+        self.released.append(model)
+        self.ready.set()
+
     def end(self, ended: BatchEnded) -> bool:
         """Whether the lane ran that batch; now it runs none."""
         batch = self.lanes.get(ended.lane)
@@ -88,8 +107,10 @@ class WorkerLink:
             leave=self.leave,
             pause=tuple(sorted(self.pause)),
             resume=tuple(sorted(self.resume)),
+            released=tuple(self.released),
         )
         self.start, self.cancel, self.peers, self.pause, self.resume = [], [], None, set(), set()
+        self.released = []
         return message
 
     def members_of(self, batch: int) -> tuple[str, ...]:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import structlog
 
 from headrace.contract.admin import DrainBegun, Member
-from headrace.contract.costs import check_cost
+from headrace.contract.costs import MAX_COST_S, check_cost
 from headrace.contract.errors import MalformedMessage, Unavailable
+from headrace.contract.references import is_reference
 from headrace.contract.subjects import is_name
 from headrace.contract.values import FLOAT_BYTES, Failure, Vector
-from headrace.contract.work import EntryProgress, Peer, RouterMessage, StartBatch, WorkerJoin, WorkerMessage
+from headrace.contract.work import (
+    ComingModel,
+    EntryProgress,
+    Peer,
+    RouterMessage,
+    ServedModel,
+    StartBatch,
+    WorkerJoin,
+    WorkerMessage,
+)
 from headrace.router.core import events as ev
 from headrace.router.worker_link import WorkerLink
 
@@ -38,14 +48,19 @@ class Workers:
         router_id: str,
         *,
         timeout_s: float,
-        versions: Callable[[], dict[str, str]],
+        serves: Callable[[str, str], bool],
         tell: Callable[[ev.Event], None],
+        on_offer: Callable[[], None] = lambda: None,
         on_spans: Callable[[str, bytes], None] = lambda worker, spans: None,
     ) -> None:
-        """`on_spans(worker's name, bundle)` takes what a worker tells of spans that have ended there."""
+        """`serves` says whether this router holds a model in that version, or one with the same words; `on_offer` is
+        called where a worker has one that it does not; `on_spans(worker's name, bundle)` takes what a worker tells of
+        spans that have ended there.
+        """
         self._router_id = router_id
         self._timeout_s = timeout_s
-        self._versions = versions
+        self._serves = serves
+        self._on_offer = on_offer
         self._tell = tell
         self._on_spans = on_spans
         self._links: dict[str, WorkerLink] = {}
@@ -161,19 +176,10 @@ class Workers:
         _check_join(join)
         if (old := self._links.get(join.worker_id)) is not None:
             self._dismiss(old)  # it came back before its old stream was seen to break
-        ours = self._versions()
-        served = frozenset(model.name for model in join.models if ours.get(model.name) == model.version)
-        for model in join.models:
-            if model.name not in served:
-                log.warning(
-                    "worker.model_not_served",
-                    worker=join.name,
-                    model=model.name,
-                    worker_version=model.version,
-                    router_version=ours.get(model.name, "none"),
-                    remedy="router and worker must hold the same model: `headrace model pull` on both",
-                )
-        link = self._links[join.worker_id] = WorkerLink(join, served, self._now())
+        served = frozenset(model.name for model in join.models if self._serves(model.name, model.version))
+        offered = {model.name: model for model in join.models}
+        link = self._links[join.worker_id] = WorkerLink(join, offered, served, self._now())
+        self._tell_not_served(link, join.models)
         self._tell(
             ev.WorkerJoined(
                 worker=join.worker_id,
@@ -199,6 +205,77 @@ class Workers:
         )
         return link
 
+    def _tell_not_served(self, link: WorkerLink, offered: Iterable[ServedModel]) -> None:
+        missing = [model for model in offered if model.name not in link.models]
+        for model in missing:
+            log.warning(
+                "worker.model_not_served",
+                worker=link.join.name,
+                model=model.name,
+                worker_version=model.version,
+                remedy="router and worker must hold the same model: `headrace model pull` on both, or `headrace model"
+                " push` and deploy",
+            )
+        if missing:
+            self._on_offer()
+
+    def offered(self) -> frozenset[tuple[str, str]]:
+        """(name, version) of all that workers have loaded, served from here or not."""
+        return frozenset(
+            (model.name, model.version) for link in self._links.values() for model in link.offered.values()
+        )
+
+    def models_changed(self) -> None:
+        """What this router holds has changed: what it may give the workers changes with it."""
+        for link in self._links.values():
+            served = {name for name, model in link.offered.items() if self._serves(name, model.version)}
+            for name in sorted(served - link.models):
+                self._take_in(link, link.offered[name])
+            for name in sorted(link.models - served):
+                self._leave_out(link, name)
+
+    def _came(self, link: WorkerLink, came: Sequence[ServedModel]) -> None:
+        for model in came:
+            _check_model(model)
+            link.offered[model.name] = model
+            if len(link.offered) > MAX_MODELS:
+                raise MalformedMessage("WorkerMessage.came", f"more than {MAX_MODELS} models")
+            if self._serves(model.name, model.version):
+                self._take_in(link, model)
+            elif model.name in link.models:
+                self._leave_out(link, model.name)
+        self._tell_not_served(link, came)
+
+    def _went(self, link: WorkerLink, went: Sequence[str]) -> None:
+        for name in went:
+            link.offered.pop(name, None)
+            if name in link.models:
+                self._leave_out(link, name)
+            link.release(name)
+
+    def _take_in(self, link: WorkerLink, model: ServedModel) -> None:
+        link.models |= {model.name}
+        log.info("worker.model_came", worker=link.join.name, model=model.name, version=model.version)
+        self._tell(ev.ModelCame(worker=link.join.worker_id, model=model.name, cost=model.cost))
+
+    def _leave_out(self, link: WorkerLink, name: str) -> None:
+        link.models -= {name}
+        log.info("worker.model_went", worker=link.join.name, model=name)
+        self._tell(ev.ModelWent(worker=link.join.worker_id, model=name))
+
+    def _coming(self, link: WorkerLink, coming: tuple[ComingModel, ...]) -> None:
+        if len(coming) > MAX_MODELS or not all(is_reference(model.name) for model in coming):
+            raise MalformedMessage(
+                "WorkerMessage.coming", f"at most {MAX_MODELS} models, by their references"
+            )
+        link.coming = coming
+        now = self._now()
+        at_s = {
+            model.name: None if model.ready_in_s is None else now + min(model.ready_in_s, MAX_COST_S)
+            for model in coming
+        }
+        self._tell(ev.ModelsComing(worker=link.join.worker_id, models=at_s))
+
     def _dismiss(self, link: WorkerLink) -> None:
         if self._links.get(link.join.worker_id) is link:
             del self._links[link.join.worker_id]
@@ -216,6 +293,12 @@ class Workers:
             if message.draining:  # first: a lane that this message frees is not for new work
                 link.draining = True
                 self._tell(ev.WorkerDraining(worker=worker))
+            if message.came:
+                self._came(link, message.came)
+            if message.went:
+                self._went(link, message.went)
+            if message.coming is not None:
+                self._coming(link, message.coming)
             for progress in message.progress:
                 if progress.assignment in link.assigned:
                     self._progress(link, progress)
@@ -258,7 +341,7 @@ def _check_join(join: WorkerJoin) -> None:
     well_named = _ID.fullmatch(join.worker_id) and is_name(join.name) and join.device.kind in DEVICES
     in_range = 1 <= join.lanes <= MAX_LANES and join.slots <= join.lanes and 1 <= join.max_batch <= MAX_BATCH
     serves = len(join.models) <= MAX_MODELS and all(
-        is_name(model.name) and _ID.fullmatch(model.version) for model in join.models
+        is_reference(model.name) and _ID.fullmatch(model.version) for model in join.models
     )
     found_at = not join.metrics or _ADDRESS.fullmatch(join.metrics)
     if not (well_named and in_range and serves and found_at):
@@ -269,8 +352,19 @@ def _check_join(join: WorkerJoin) -> None:
             f" {MAX_MODELS} models with versions, and metrics at host:port or nowhere",
         )
     for model in join.models:
-        try:
-            if model.cost is not None:
-                check_cost(model.cost)
-        except ValueError as error:
-            raise MalformedMessage(f"WorkerMessage.join.models[{model.name}].cost", str(error)) from error
+        _check_cost("WorkerMessage.join.models", model)
+
+
+def _check_model(model: ServedModel) -> None:
+    """Raises MalformedMessage where a model that came is none."""
+    if not (is_reference(model.name) and _ID.fullmatch(model.version)):
+        raise MalformedMessage("WorkerMessage.came", "a model has a reference and a version")
+    _check_cost("WorkerMessage.came", model)
+
+
+def _check_cost(where: str, model: ServedModel) -> None:
+    try:
+        if model.cost is not None:
+            check_cost(model.cost)
+    except ValueError as error:
+        raise MalformedMessage(f"{where}[{model.name}].cost", str(error)) from error

@@ -15,7 +15,9 @@ def event_json(event: Accepted | QueuePosition | TokenChunk | Outcome) -> str:
     match event:
         case Accepted():
             position = dataclasses.asdict(event.position)
-            return _line({"event": "accepted", "request_id": event.request_id, **position})
+            return _line(
+                {"event": "accepted", "request_id": event.request_id, "model": event.model, **position}
+            )
         case QueuePosition():
             return _line({"event": "queued", **dataclasses.asdict(event)})
         case TokenChunk():
@@ -45,6 +47,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "request_id": outcome.request_id,
         "outcome": outcome.kind.value,
         "model": outcome.model,
+        "earlier_models": outcome.earlier_models,
         "finish_reason": outcome.finish_reason.value if outcome.finish_reason else None,
         "failure": dataclasses.asdict(outcome.failure) if outcome.failure else None,
         "usage": dataclasses.asdict(outcome.usage),

@@ -87,12 +87,16 @@ def _checked(address: str) -> tuple[str, ...]:
 
 
 async def choose_model(client: HeadraceClient, named: str | None, task: Task = Task.GENERATE) -> str:
-    """The model that was named, else the only one for a task. Raises InvalidRequest where that is not clear."""
+    """The model that was named, else the only one for a task, aliases aside. Raises InvalidRequest where that is not
+    clear.
+    """
     if named is not None:
         return named
-    there = [model.name for model in await client.models() if model.task is task]
-    if len(there) == 1:
-        return there[0]
+    found = [model for model in await client.models() if model.task is task]
+    there = [model.name for model in found]
+    itself = [model.name for model in found if model.alias is None]
+    if len(itself) == 1:
+        return itself[0]
     if not there:
         known = "smollm2" if task is Task.GENERATE else "minilm" if task is Task.EMBED else "NAME"
         problem = f"the mesh serves none yet to {task.value}; get one with `headrace model pull {known}`"

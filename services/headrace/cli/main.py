@@ -158,7 +158,11 @@ _add(
     "  headrace simulate --policy headrace --offered 500 --set lookahead=64 --json out/headrace.json",
 )
 app.add_typer(
-    deferred("headrace.cli.model", help="Pull, list and verify models."), name="model", rich_help_panel=_SETUP
+    deferred(
+        "headrace.cli.model", help="Pull, list, verify, push and deploy models; say which version answers."
+    ),
+    name="model",
+    rich_help_panel=_SETUP,
 )
 _add(
     plan,

@@ -13,7 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from headrace.cli import alias, static
 from headrace.cli.failures import one_line_errors
+from headrace.cli.model_delivery import deploy_model, push_model, remove_model, show_models, undeploy_model
 from headrace.cli.options import JsonOption, ModelStoreOption
 from headrace.contract.errors import UnknownModel
 from headrace.models.catalogue import CATALOGUE
@@ -27,7 +29,19 @@ if TYPE_CHECKING:
 
 _KNOWN = "; ".join(f"{entry.name}: {entry.summary}, {entry.licence}" for entry in CATALOGUE.values())
 
-app = typer.Typer(no_args_is_help=True, help="Pull, import, list and verify models.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Pull, import, list, verify, push and deploy models; say which version answers.",
+)
+app.command("push")(push_model)
+app.command("deploy")(deploy_model)
+app.command("undeploy")(undeploy_model)
+app.command("ps")(show_models)
+app.command("remove")(remove_model)
+app.add_typer(alias.app, name="alias")
+app.add_typer(static.app, name="static")
+for command in (alias.canary, alias.promote, alias.rollback, alias.shadow):
+    app.command()(command)
 
 
 @app.command("pull")
@@ -105,17 +119,23 @@ def import_own_model(
 
 @app.command("list")
 def list_models(as_json: JsonOption = False, models: ModelStoreOption = None) -> None:
-    """List the models in the store."""
+    """List the models in the store, and their versions: what a name means stands under the bare name."""
     console = Console(stderr=True)
     with one_line_errors():
         store = _open_store(models)
         manifests = store.list()
         names = store.names()
+        meant = {(manifest.name, manifest.version) for manifest in manifests}
+        others = [model.manifest for model in store.versions()]
+        others = [manifest for manifest in others if (manifest.name, manifest.version) not in meant]
     if as_json:
-        documents = [json.loads(manifest.to_json()) for manifest in manifests]
+        documents = [
+            {**json.loads(manifest.to_json()), "meant_by_name": manifest in manifests}
+            for manifest in (*manifests, *others)
+        ]
         typer.echo(json.dumps(documents, indent=2, ensure_ascii=False))
-    elif manifests:
-        Console().print(_table(manifests))
+    elif manifests or others:
+        Console().print(_table(manifests, others))
     elif not names:
         hint = f"headrace model pull {next(iter(CATALOGUE))}"
         console.print(f"No models in {store.root}. Get one with: {hint}", soft_wrap=True)
@@ -165,15 +185,21 @@ def _say(console: Console, pulled: Pulled) -> None:
     console.print(f"{model} {state}: {pulled.model.path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(manifests: Sequence[Manifest]) -> Table:
+def _table(manifests: Sequence[Manifest], others: Sequence[Manifest]) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False)
     for column in ("model", "version", "weights", "context", "on disk", "licence"):
         table.add_column(column, no_wrap=True)
     table.add_column("source", overflow="fold")
-    for m in manifests:
+    for m in (*manifests, *others):
         weights = "none: a fake" if m.engine == "fake" else f"{m.parameters / 1e6:.0f} M {m.quantisation}"
         table.add_row(
-            m.name, m.version, weights, str(m.context_length), _disk_size(m.size), m.licence, m.source
+            m.name if m in manifests else f"{m.name}@{m.version}",
+            m.version,
+            weights,
+            str(m.context_length),
+            _disk_size(m.size),
+            m.licence,
+            m.source,
         )
     return table
 

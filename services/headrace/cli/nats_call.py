@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
+import uvloop
 from nats.aio.client import Client
 
+from headrace.cli.failures import one_line_errors
 from headrace.contract.errors import StartError
+from headrace.runtime.logs import configure_logs
 from headrace.runtime.nats_connection import connect
 from headrace.runtime.nats_state import Link, LinkState, StateCallback
-from headrace.runtime.settings import NatsSettings
+from headrace.runtime.settings import LogSettings, NatsSettings
+
+T = TypeVar("T")
+
+
+def call_nats(settings: NatsSettings, process: str, ask: Callable[[Client], Awaitable[T]]) -> T:
+    """The result of `ask`. Ends the command with a line where it fails, and with 130 where it is interrupted."""
+    # What happens to the connection is told by the command's own line.
+    configure_logs(LogSettings(level="error"), process=process)
+
+    async def connected() -> T:
+        async with connected_at_once(settings, f"headrace {process}") as nc:
+            return await ask(nc)
+
+    with one_line_errors(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(connected())
+    raise AssertionError("an error ends the command above")
 
 
 @asynccontextmanager

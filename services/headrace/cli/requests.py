@@ -133,6 +133,7 @@ def models(address: AddressOption = None, as_json: JsonOption = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from headrace.cli.alias_view import targets
     from headrace.cli.gateway_call import call_gateway
 
     found = call_gateway(address, lambda client: client.models())
@@ -142,7 +143,6 @@ def models(address: AddressOption = None, as_json: JsonOption = False) -> None:
         return
     table = Table("model", "task", "version", "context", "lanes", box=box.SIMPLE, pad_edge=False)
     for model in found:
-        table.add_row(
-            model.name, model.task.value, model.version, str(model.context_length), str(model.lanes)
-        )
+        version = model.version if model.alias is None else targets(model.alias)
+        table.add_row(model.name, model.task.value, version, str(model.context_length), str(model.lanes))
     Console().print(table)

@@ -100,6 +100,8 @@ class StreamView:
         parts.append(f"waited {usage.queue_s * 1000:.0f} ms")
         if usage.resumptions:
             parts.append(f"resumed {usage.resumptions}×")
+        if outcome.earlier_models:
+            parts.append(f"began at {harmless(', '.join(outcome.earlier_models), self._out)}")
         parts.append(_end_word(outcome))
         return " · ".join([*parts, outcome.request_id or self.request_id])
 

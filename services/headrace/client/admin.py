@@ -7,14 +7,18 @@ async with AdminClient("127.0.0.1:7700") as admin:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from headrace.client.gateways import Gateways
 from headrace.contract import admin_wire as wire
-from headrace.contract import span_wire
+from headrace.contract import alias_wire, span_wire, static_wire
 from headrace.contract.admin import DrainBegun, Member, MemberKind
+from headrace.contract.alias import Alias
+from headrace.contract.rollout import AliasState
 from headrace.contract.spans import RequestTrace, TraceList
+from headrace.contract.static import StaticCounts, StaticPrompts
 from headrace.runtime.grpc_tracing import call_metadata
 from headrace.runtime.keepalive import CLIENT_KEEPALIVE, Keepalive
 from headrace.v1.admin_pb2_grpc import AdminServiceStub
@@ -79,6 +83,58 @@ class AdminClient:
         """
         asked = span_wire.encode_get_trace(wanted)
         return span_wire.decode_trace_response(await self._ask("GetTrace", asked))
+
+    async def aliases(self) -> tuple[AliasState, ...]:
+        """Every alias by name, with how its versions do."""
+        return alias_wire.decode_aliases_response(
+            await self._ask("ListAliases", alias_wire.encode_list_aliases())
+        )
+
+    async def set_alias(
+        self, name: str, model: str, *, fallbacks: Sequence[str] | None = None, force: bool = False
+    ) -> Alias:
+        """Has `model` answer those who ask for `name`, and `fallbacks` in its stead; None = those that there are.
+
+        Raises UnknownModel where no router knows it, unless forced. So do the calls below.
+        """
+        message = alias_wire.encode_set_alias(name, model, fallbacks, force=force)
+        return await self._alias("SetAlias", message)
+
+    async def remove_alias(self, name: str) -> Alias:
+        """Takes an alias away; gives what it was. Raises NotFound."""
+        return await self._alias("RemoveAlias", alias_wire.encode_remove_alias(name))
+
+    async def canary(self, name: str, model: str = "", *, share: float, force: bool = False) -> Alias:
+        """Has `model`, or the canary that there is, answer a share, 0 … 1. Raises InvalidRequest where no worker serves
+        it, unless forced.
+        """
+        return await self._alias("SetCanary", alias_wire.encode_set_canary(name, model, share, force=force))
+
+    async def promote(self, name: str, *, force: bool = False) -> Alias:
+        """Has the canary answer all. Raises InvalidRequest where there is none."""
+        return await self._alias("Promote", alias_wire.encode_promote(name, force=force))
+
+    async def roll_back(self, name: str) -> Alias:
+        """Ends the canary; where there is none, goes back to what answered before the last promotion."""
+        return await self._alias("RollBack", alias_wire.encode_roll_back(name))
+
+    async def shadow(self, name: str, model: str, *, share: float = 0.0, force: bool = False) -> Alias:
+        """Gives `model` a copy of a share of the completed requests; "" = nobody any more."""
+        return await self._alias("SetShadow", alias_wire.encode_set_shadow(name, model, share, force=force))
+
+    async def static_prompts(self) -> tuple[tuple[StaticPrompts, ...], tuple[StaticCounts, ...]]:
+        """The system prompts that engines keep computed, by model; and by version what they spared."""
+        answer = await self._ask("ListStaticPrompts", static_wire.encode_list_statics())
+        return static_wire.decode_statics_response(answer)
+
+    async def set_static_prompts(self, model: str, prompts: Sequence[str]) -> StaticPrompts:
+        """Replaces those of a model; none = none is kept any more. Raises InvalidRequest."""
+        message = static_wire.encode_set_statics(StaticPrompts(model=model, prompts=tuple(prompts)))
+        return static_wire.decode_set_statics(await self._ask("SetStaticPrompts", message))
+
+    async def _alias(self, method: str, message: Any) -> Alias:
+        alias, _ = alias_wire.decode_changed(await self._ask(method, message))
+        return alias
 
     async def _ask(self, method: str, message: Any) -> Any:
         if not self._is_open:

@@ -57,6 +57,10 @@ class HandOver:
     """How often it was given back like this, this time included: those deliveries count as no failures."""
     gateways: tuple[str, ...] = ()
     """Those that have clients of it, MAX_GATEWAYS at most: they are asked what those have."""
+    model: str = ""
+    """The version that made the output, where an alias was asked for; "" where nothing was made."""
+    earlier_models: tuple[str, ...] = ()
+    """Those that made the first of it, as in Outcome."""
 
 
 ClaimReply: TypeAlias = "Running | HandOver"
@@ -88,6 +92,8 @@ def encode_claim_reply(reply: ClaimReply) -> bytes:
     handed.resumptions = reply.resumptions
     handed.releases = reply.releases
     handed.gateways.extend(reply.gateways[:MAX_GATEWAYS])
+    handed.model = reply.model
+    handed.earlier_models.extend(reply.earlier_models)
     if reply.output is not None:
         handed.output.CopyFrom(encode_chunk(reply.output))
     if reply.queue_s is not None:
@@ -121,6 +127,8 @@ def _decode_hand_over(message: pb.HandOver) -> HandOver:
         resumptions=message.resumptions,
         releases=message.releases,
         gateways=tuple(message.gateways[:MAX_GATEWAYS]),
+        model=message.model,
+        earlier_models=tuple(message.earlier_models),
         queue_s=decode_duration(message.queue_time) if message.HasField("queue_time") else None,
         first_token_s=(
             decode_duration(message.first_token_time) if message.HasField("first_token_time") else None

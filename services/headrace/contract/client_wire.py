@@ -17,7 +17,9 @@ from headrace.v1 import inference_pb2 as pb
 
 
 def decode_accepted(message: pb.Accepted) -> Accepted:
-    return Accepted(request_id=message.request_id, position=decode_position(message.position))
+    return Accepted(
+        request_id=message.request_id, position=decode_position(message.position), model=message.model
+    )
 
 
 def decode_generate_response(

@@ -239,6 +239,7 @@ def encode_outcome(outcome: Outcome, *, whole: bool) -> pb.Outcome:
         finish_reason=encode_finish(outcome.finish_reason),
         usage=encode_usage(outcome.usage),
         model=outcome.model,
+        earlier_models=outcome.earlier_models,
     )
     if outcome.failure is not None:
         message.error.CopyFrom(encode_failure(outcome.failure))
@@ -268,6 +269,7 @@ def decode_outcome(message: pb.Outcome) -> Outcome:
         text_lengths=decode_lengths(message.text_lengths, token_ids, message.text),
         payload=decode_payload(message.payload) if message.HasField("payload") else None,
         vectors=tuple(map(decode_vector, message.embeddings)),
+        earlier_models=tuple(message.earlier_models),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headrace.contract.alias import Alias
 from headrace.contract.values import Outcome, Priority, QueuePosition, Task, TokenChunk
 
 
@@ -20,6 +21,8 @@ class HeldStream:
     text: str = ""
     text_lengths: tuple[int, ...] = ()
     """As in TokenChunk."""
+    model: str = ""
+    """The version that made them, where an alias was asked for; "" where that is not known."""
 
     @property
     def next_index(self) -> int:
@@ -75,6 +78,8 @@ class Model:
     context_length: int
     lanes: int
     """Lanes that run it now; 0 = requests wait until a worker comes."""
+    alias: Alias | None = None
+    """What it comes to, where it is an alias: who answers, and in which shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +92,34 @@ class ModelLoad:
     seconds_per_request: float
     """Until the lanes take one more waiting request; 0 = nothing known yet."""
     free_lanes: int
+    ready_in_s: float | None = None
+    """Until a worker has loaded it, where none has; None = unknown, or one has."""
 
     def position(self, priority: Priority) -> QueuePosition:
         """The place of a request that joins the queue of `priority` now."""
-        ahead = sum(self.waiting[: priority + 1])
-        if self.free_lanes > ahead:
-            return QueuePosition(ahead=ahead, estimated_wait_s=0.0)
-        known = self.seconds_per_request > 0
-        return QueuePosition(
-            ahead=ahead, estimated_wait_s=(ahead + 1) * self.seconds_per_request if known else None
+        wait_s = waits_s(
+            self.waiting, priority, self.free_lanes, self.seconds_per_request, ready_in_s=self.ready_in_s
         )
+        return QueuePosition(ahead=sum(self.waiting[: priority + 1]), estimated_wait_s=wait_s)
+
+
+def waits_s(
+    waiting: tuple[int, ...],
+    priority: Priority,
+    free_lanes: int,
+    seconds_per_request: float,
+    *,
+    ready_in_s: float | None = None,
+) -> float | None:
+    """How long a request that joins the queue of `priority` now waits for a lane; None where nothing is known.
+    `waiting` is by Priority; `ready_in_s` is as in ModelLoad.
+    """
+    ahead = sum(waiting[: priority + 1])
+    if free_lanes > ahead:
+        return 0.0
+    if ready_in_s is not None:
+        return ready_in_s + ahead * seconds_per_request
+    return (ahead + 1) * seconds_per_request if seconds_per_request > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +130,8 @@ class Delivery:
     tokens: TokenChunk | None = None
     finished: Outcome | None = None
     queued: QueuePosition | None = None
+    model: str = ""
+    """With the first tokens: the version that makes them, where an alias was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

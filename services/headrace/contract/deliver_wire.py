@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from headrace.contract.alias import Alias
 from headrace.contract.common_wire import (
     decode_chunk,
+    decode_duration,
     decode_lengths,
     decode_outcome,
     decode_position,
     decode_task,
+    decode_timestamp,
+    encode_duration,
     encode_outcome,
     encode_position,
     encode_task,
+    encode_timestamp,
 )
 from headrace.contract.deliver import (
     Delivery,
@@ -54,6 +59,7 @@ def _encode_held(held: HeldStream) -> pb.HeldStream:
         token_ids=held.token_ids,
         text=held.text,
         text_lengths=held.text_lengths,
+        model=held.model,
     )
 
 
@@ -66,6 +72,7 @@ def _decode_held(message: pb.HeldStream) -> HeldStream:
         token_ids=token_ids,
         text=message.text,
         text_lengths=decode_lengths(message.text_lengths, token_ids, message.text),
+        model=message.model,
     )
 
 
@@ -88,6 +95,8 @@ def encode_delivery_message(message: DeliveryMessage) -> pb.DeliveryMessage:
             entry.finished.CopyFrom(encode_outcome(delivery.finished, whole=False))
         if delivery.queued is not None:
             entry.queued.CopyFrom(encode_position(delivery.queued))
+        if delivery.model:
+            entry.model = delivery.model
     for recall in message.recall:
         out.recall.add(request_id=recall.request_id, tenant=recall.tenant)
     return out
@@ -107,6 +116,7 @@ def decode_delivery_message(message: pb.DeliveryMessage) -> DeliveryMessage:
                 tokens=decode_chunk(entry.tokens) if entry.HasField("tokens") else None,
                 finished=decode_outcome(entry.finished) if entry.HasField("finished") else None,
                 queued=decode_position(entry.queued) if entry.HasField("queued") else None,
+                model=entry.model,
             )
             for entry in message.deliveries
         ),
@@ -122,6 +132,28 @@ def encode_model(model: Model) -> inference_pb2.Model:
         task=encode_task(model.task),
         context_length=model.context_length,
         lanes=model.lanes,
+        alias=None if model.alias is None else _encode_targets(model.alias),
+    )
+
+
+def _encode_targets(alias: Alias) -> inference_pb2.AliasTargets:
+    return inference_pb2.AliasTargets(
+        stable=alias.stable,
+        canary=alias.canary,
+        share=alias.share,
+        fallbacks=alias.fallbacks,
+        changed=encode_timestamp(alias.changed_s),
+    )
+
+
+def _decode_targets(name: str, message: inference_pb2.AliasTargets) -> Alias:
+    return Alias(
+        name=name,
+        stable=message.stable,
+        canary=message.canary,
+        share=message.share,
+        fallbacks=tuple(message.fallbacks),
+        changed_s=decode_timestamp(message.changed),
     )
 
 
@@ -137,16 +169,20 @@ def decode_model(message: inference_pb2.Model) -> Model | None:
         task=task,
         context_length=message.context_length,
         lanes=message.lanes,
+        alias=_decode_targets(message.name, message.alias) if message.HasField("alias") else None,
     )
 
 
 def _encode_load(load: ModelLoad) -> pb.CatalogueModel:
-    return pb.CatalogueModel(
+    message = pb.CatalogueModel(
         model=encode_model(load.model),
         waiting=load.waiting,
         seconds_per_request=load.seconds_per_request,
         free_lanes=load.free_lanes,
     )
+    if load.ready_in_s is not None:
+        message.ready_in.CopyFrom(encode_duration(load.ready_in_s))
+    return message
 
 
 def _decode_load(message: pb.CatalogueModel) -> ModelLoad | None:
@@ -158,4 +194,5 @@ def _decode_load(message: pb.CatalogueModel) -> ModelLoad | None:
         waiting=tuple(message.waiting),
         seconds_per_request=message.seconds_per_request,
         free_lanes=message.free_lanes,
+        ready_in_s=decode_duration(message.ready_in) if message.HasField("ready_in") else None,
     )

@@ -81,12 +81,12 @@ def decode_result_key(message: pb.GetResultRequest | pb.CancelRequest | pb.Attac
     )
 
 
-def encode_accepted(request_id: str, position: QueuePosition) -> pb.Accepted:
-    return pb.Accepted(request_id=request_id, position=encode_position(position))
+def encode_accepted(request_id: str, position: QueuePosition, model: str = "") -> pb.Accepted:
+    return pb.Accepted(request_id=request_id, position=encode_position(position), model=model)
 
 
-def accepted_response(request_id: str, position: QueuePosition) -> pb.GenerateResponse:
-    return pb.GenerateResponse(accepted=encode_accepted(request_id, position))
+def accepted_response(request_id: str, position: QueuePosition, model: str = "") -> pb.GenerateResponse:
+    return pb.GenerateResponse(accepted=encode_accepted(request_id, position, model))
 
 
 def queued_response(position: QueuePosition) -> pb.GenerateResponse:
@@ -114,8 +114,8 @@ def generate_response(event: Accepted | QueuePosition | TokenChunk | Outcome) ->
             return finished_response(event)
 
 
-def submit_response(request_id: str, position: QueuePosition) -> pb.SubmitResponse:
-    return pb.SubmitResponse(accepted=encode_accepted(request_id, position))
+def submit_response(request_id: str, position: QueuePosition, model: str = "") -> pb.SubmitResponse:
+    return pb.SubmitResponse(accepted=encode_accepted(request_id, position, model))
 
 
 def result_response(outcome: Outcome) -> pb.GetResultResponse:
@@ -172,4 +172,4 @@ def attach_response(event: Accepted | QueuePosition | TokenChunk | Outcome) -> p
         case Outcome():
             return pb.AttachResponse(finished=encode_outcome(event, whole=False))
         case _:
-            return pb.AttachResponse(accepted=encode_accepted(event.request_id, event.position))
+            return pb.AttachResponse(accepted=encode_accepted(event.request_id, event.position, event.model))

@@ -8,6 +8,7 @@
     hr.v1.seen.<model>.<priority>.<tenant>   headers of what was queued: how routers notice new queues
     hr.v1.claim.<tenant>.<request id>        a request that changes routers   core NATS, request-reply
     hr.v1.admin.status                       who is there                     core NATS, request-reply
+    hr.v1.admin.rollout                      how versions do                  core NATS, request-reply
     hr.v1.admin.drain.<kind>.<id>            drain it                         core NATS, request-reply
     hr.v1.span.<process>.<instance>          spans that have ended            core NATS
     hr.v1.state.ask                          show yourselves for a while      core NATS
@@ -43,6 +44,7 @@ CANCEL_WILDCARD = f"{ROOT}.cancel.>"
 SEEN_WILDCARD = f"{ROOT}.seen.>"
 CLAIM_WILDCARD = f"{ROOT}.claim.>"
 ADMIN_STATUS = f"{ROOT}.admin.status"
+ADMIN_ROLLOUT = f"{ROOT}.admin.rollout"
 DRAIN_WILDCARD = f"{ROOT}.admin.drain.>"
 SPANS_WILDCARD = f"{ROOT}.span.>"
 STATE_ASK = f"{ROOT}.state.ask"
@@ -68,6 +70,12 @@ HEADER_FINGERPRINT = "Headrace-Fingerprint"
 """On a durable outcome, and on a gateway's request: what was asked for, as contract/fingerprint.py has it."""
 HEADER_KEEP = "Headrace-Keep"
 """On a request of a gateway's client: it goes on though nobody waits for it."""
+SHADOW_TENANT = "_shadow"
+"""Whose queue copies of requests for a shadow are in."""
+HEADER_SHADOW_OF = "Headrace-Shadow-Of"
+"""On a message of that tenant: `<tenant>.<request id>` of the request that it is a copy of."""
+HEADER_SHADOW_MODEL = "Headrace-Shadow-Model"
+"""On the same: the version that is to answer it."""
 CONTENT_TYPE_PROTOBUF = "application/protobuf"
 CONTENT_TYPE_JSON = "application/json"
 

@@ -234,6 +234,8 @@ class Accepted:
 
     request_id: str
     position: QueuePosition
+    model: str = ""
+    """What will answer it as things are: the version behind an alias. "" where that was not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +256,10 @@ class Outcome:
     """Where the whole outcome lies, if it is too large for a message: text and tokens are not here then."""
     vectors: tuple[Vector, ...] = ()
     """Of an embedding's texts, in their order."""
+    earlier_models: tuple[str, ...] = ()
+    """Versions that made the first tokens, where they were not served any more when the output went on; `model` made
+    the last.
+    """
 
     @property
     def embeddings(self) -> tuple[tuple[float, ...], ...]:

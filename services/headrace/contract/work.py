@@ -36,6 +36,7 @@ class ServedModel:
     """A model on a worker; `version` comes from the content of its files."""
 
     name: str
+    """Its reference: opaque, `name` or `name@version`."""
     version: str
     compute_type: str
     cost: ModelCost | None = None
@@ -97,6 +98,15 @@ class BatchEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComingModel:
+    """A model that a worker fetches or loads, and how long that will take; None = nobody knows."""
+
+    name: str
+    version: str
+    ready_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerMessage:
     """From worker to router. `ended` comes after the progress of all the batch's entries."""
 
@@ -104,6 +114,12 @@ class WorkerMessage:
     progress: tuple[EntryProgress, ...] = ()
     ended: tuple[BatchEnded, ...] = ()
     draining: bool = False
+    came: tuple[ServedModel, ...] = ()
+    """Loaded since; what it had under their names takes no more batches."""
+    went: tuple[str, ...] = ()
+    """It takes no more batches for these once the router has answered; what runs goes on."""
+    coming: tuple[ComingModel, ...] | None = None
+    """All that it is about to have; None = unchanged."""
     spans: bytes = b""
     """A bundle of spans that have ended there, for the router to publish."""
 
@@ -138,6 +154,8 @@ class StartBatch:
     model: str
     sampling: Sampling
     entries: tuple[BatchEntry, ...]
+    static_tokens: int = 0
+    """The first so many tokens of each prompt are the same in all, and worth keeping: see `Engine.run`. 0 = none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,3 +184,5 @@ class RouterMessage:
     """Batches to pause at their next step: their lanes keep what they have computed, and free their slots."""
     resume: tuple[int, ...] = ()
     """Paused batches to go on with. Starts come first, then pauses, then resumes."""
+    released: tuple[str, ...] = ()
+    """The answer to `went`: no batch for these comes after this."""

@@ -24,6 +24,7 @@ from headrace.contract.device_wire import decode_device, encode_device
 from headrace.contract.work import (
     BatchEnded,
     BatchEntry,
+    ComingModel,
     EntryEnd,
     EntryProgress,
     Peer,
@@ -54,6 +55,12 @@ def encode_worker_message(message: WorkerMessage) -> pb.WorkerMessage:
             entry.vectors.extend(progress.vectors)
     for ended in message.ended:
         out.ended.add(batch=ended.batch, lane=ended.lane)
+    if message.came:
+        out.came.extend(map(_encode_served, message.came))
+    out.went.extend(message.went)
+    if message.coming is not None:
+        out.coming.models.extend(map(_encode_coming, message.coming))
+        out.coming.SetInParent()
     return out
 
 
@@ -71,6 +78,9 @@ def decode_worker_message(message: pb.WorkerMessage) -> WorkerMessage:
         ),
         ended=tuple(BatchEnded(batch=ended.batch, lane=ended.lane) for ended in message.ended),
         draining=message.draining,
+        came=tuple(map(_decode_served, message.came)),
+        went=tuple(message.went),
+        coming=tuple(map(_decode_coming, message.coming.models)) if message.HasField("coming") else None,
         spans=message.spans,
     )
 
@@ -83,6 +93,7 @@ def encode_router_message(message: RouterMessage) -> pb.RouterMessage:
         leave=message.leave,
         pause=message.pause,
         resume=message.resume,
+        released=message.released,
     )
     if message.welcome:
         out.welcome.router_id = message.welcome
@@ -108,6 +119,7 @@ def decode_router_message(message: pb.RouterMessage) -> RouterMessage:
         leave=message.leave,
         pause=tuple(message.pause),
         resume=tuple(message.resume),
+        released=tuple(message.released),
     )
 
 
@@ -174,6 +186,21 @@ def _decode_served(message: pb.ServedModel) -> ServedModel:
     )
 
 
+def _encode_coming(model: ComingModel) -> pb.ComingModel:
+    message = pb.ComingModel(name=model.name, version=model.version)
+    if model.ready_in_s is not None:
+        message.ready_in.CopyFrom(encode_duration(model.ready_in_s))
+    return message
+
+
+def _decode_coming(message: pb.ComingModel) -> ComingModel:
+    return ComingModel(
+        name=message.name,
+        version=message.version,
+        ready_in_s=decode_duration(message.ready_in) if message.HasField("ready_in") else None,
+    )
+
+
 def _encode_grid(grid: CostGrid) -> pb.CostGrid:
     return pb.CostGrid(batches=grid.batches, contexts=grid.contexts, seconds=grid.seconds)
 
@@ -205,6 +232,7 @@ def _encode_start(start: StartBatch) -> pb.StartBatch:
         lane=start.lane,
         model=start.model,
         sampling=encode_sampling(start.sampling),
+        static_tokens=start.static_tokens,
         entries=[
             pb.BatchEntry(
                 assignment=entry.assignment,
@@ -229,6 +257,7 @@ def _decode_start(message: pb.StartBatch) -> StartBatch:
         lane=message.lane,
         model=message.model,
         sampling=decode_sampling(message.sampling),
+        static_tokens=message.static_tokens,
         entries=tuple(
             BatchEntry(
                 assignment=entry.assignment,

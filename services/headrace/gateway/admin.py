@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from headrace.contract import alias_wire, static_wire
 from headrace.contract.admin import DrainBegun, Member, MemberKind
 from headrace.contract.admin_wire import decode_drain, drain_response, members_response
 from headrace.contract.span_wire import (
@@ -15,6 +16,7 @@ from headrace.contract.span_wire import (
     trace_response,
     traces_response,
 )
+from headrace.gateway.aliases import Aliases
 from headrace.gateway.guard import Guard
 from headrace.gateway.members import Members
 from headrace.gateway.recent import Recent
@@ -29,10 +31,11 @@ NAME = "headrace.v1.AdminService"
 class AdminService(AdminServiceServicer):
     """AdminService. Holds no state of its own."""
 
-    def __init__(self, guard: Guard, members: Members, recent: Recent) -> None:
+    def __init__(self, guard: Guard, members: Members, recent: Recent, aliases: Aliases) -> None:
         self._guard = guard
         self._members = members
         self._recent = recent
+        self._aliases = aliases
 
     async def ListMembers(self, request: Any, context: ServicerContext) -> Any:
         """Whoever answers."""
@@ -54,6 +57,58 @@ class AdminService(AdminServiceServicer):
         """One of them."""
         self._guard.check(context)
         return trace_response(self._recent.get(decode_get_trace(request)))
+
+    async def ListAliases(self, request: Any, context: ServicerContext) -> Any:
+        """All, with what routers counted."""
+        self._guard.check(context)
+        return alias_wire.aliases_response(await self._aliases.list())
+
+    async def SetAlias(self, request: Any, context: ServicerContext) -> Any:
+        """Made or pointed elsewhere."""
+        self._guard.check(context)
+        name, model, fallbacks, force = alias_wire.decode_set_alias(request)
+        changed = await self._aliases.point(name, model, fallbacks, force=force)
+        return alias_wire.set_alias_response(*changed)
+
+    async def RemoveAlias(self, request: Any, context: ServicerContext) -> Any:
+        """Gone."""
+        self._guard.check(context)
+        return alias_wire.remove_alias_response(*await self._aliases.remove(request.name))
+
+    async def SetCanary(self, request: Any, context: ServicerContext) -> Any:
+        """A share answered by a new version."""
+        self._guard.check(context)
+        name, model, share, force = alias_wire.decode_share(request)
+        changed = await self._aliases.canary(name, model, share, force=force)
+        return alias_wire.set_canary_response(*changed)
+
+    async def Promote(self, request: Any, context: ServicerContext) -> Any:
+        """All answered by it."""
+        self._guard.check(context)
+        return alias_wire.promote_response(*await self._aliases.promote(request.name, force=request.force))
+
+    async def RollBack(self, request: Any, context: ServicerContext) -> Any:
+        """As before."""
+        self._guard.check(context)
+        return alias_wire.roll_back_response(*await self._aliases.roll_back(request.name))
+
+    async def SetShadow(self, request: Any, context: ServicerContext) -> Any:
+        """Copies for a version."""
+        self._guard.check(context)
+        name, model, share, force = alias_wire.decode_share(request)
+        changed = await self._aliases.shadow(name, model, share, force=force)
+        return alias_wire.set_shadow_response(*changed)
+
+    async def ListStaticPrompts(self, request: Any, context: ServicerContext) -> Any:
+        """All, with what they spared."""
+        self._guard.check(context)
+        return static_wire.statics_response(*await self._aliases.statics())
+
+    async def SetStaticPrompts(self, request: Any, context: ServicerContext) -> Any:
+        """Those of a model."""
+        self._guard.check(context)
+        asked = static_wire.decode_set_statics(request)
+        return static_wire.set_statics_response(await self._aliases.set_statics(asked))
 
 
 class Own:

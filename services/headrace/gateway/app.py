@@ -17,6 +17,7 @@ from headrace.contract.errors import Unavailable
 from headrace.gateway.admin import NAME as ADMIN
 from headrace.gateway.admin import AdminService, Own
 from headrace.gateway.admission import Admission
+from headrace.gateway.aliases import Aliases
 from headrace.gateway.attach import Attaching
 from headrace.gateway.cancel import Cancels
 from headrace.gateway.departures import Departures
@@ -40,6 +41,7 @@ from headrace.gateway.routers import Routers
 from headrace.gateway.service import NAME, InferenceService
 from headrace.gateway.streams import Streams
 from headrace.gateway.submit import Submission
+from headrace.runtime.alias_store import AliasStore
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.grpc_server import GrpcServer
 from headrace.runtime.metrics import Metrics
@@ -53,6 +55,7 @@ from headrace.runtime.process_figures import watch_nats
 from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.span_sender import SpanSender
+from headrace.runtime.static_store import StaticStore
 from headrace.runtime.telemetry import start_telemetry
 from headrace.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from headrace.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
@@ -179,7 +182,9 @@ def _assemble(
         metrics=recorded,
     )
     recent = Recent(nc, settings.traces)
-    admin = AdminService(Guard(own.admin_token), Members(nc, wait_s=own.admin_wait_s), recent)
+    aliases = Aliases(nc, AliasStore(js), StaticStore(js), readiness.catalogue, wait_s=own.admin_wait_s)
+    members = Members(nc, wait_s=own.admin_wait_s)
+    admin = AdminService(Guard(own.admin_token), members, recent, aliases)
 
     def register(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(service, server)

@@ -61,6 +61,8 @@ class Audience:
     router: str = ""
     """The owner, the one whose tokens count: the first that delivered, then who recalled it. "" = none yet, or it was
     lost. What another one sends is from before it lost the request."""
+    model: str = ""
+    """The version that makes its tokens, where an alias was asked for and its router has told."""
     known: bool = False
     """Whether there is such a request: the broker, a router or an outcome has said so."""
     served: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,7 +87,12 @@ class Audience:
     def held(self) -> HeldStream:
         """What a router needs to know to go on with it: what the client that begins first has."""
         relay = min((stream.relay for stream in self.streams), key=lambda relay: relay.first_index)
-        held = HeldStream(request_id=self.request_id, tenant=self.tenant, first_index=relay.first_index)
+        held = HeldStream(
+            request_id=self.request_id,
+            tenant=self.tenant,
+            first_index=relay.first_index,
+            model=self.model,
+        )
         if (output := relay.output) is None:
             return held
         return replace(held, token_ids=output.token_ids, text=output.text, text_lengths=output.text_lengths)
@@ -108,6 +115,7 @@ class Audience:
         if delivery.tokens is not None or delivery.queued is not None:
             self.router = self.router or router_id
             if self.router == router_id:
+                self.model = delivery.model or self.model
                 self._hand_out(delivery)
                 self._is_served()
         if delivery.finished is not None:

@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from headrace.contract.alias import pick
 from headrace.contract.deliver import Model, ModelLoad
 from headrace.contract.errors import InvalidRequest, Unavailable, UnknownModel
 from headrace.contract.values import Priority, QueuePosition, Task
 
 RETRY_RANGE_S = (1.0, 60.0)
 """A client that is refused comes back no sooner and no later than this."""
+
+SAME_TIME_S = 1e-4
+"""Times cross the wire rounded."""
 
 
 class Catalogue:
@@ -59,6 +63,26 @@ class Catalogue:
         """Every model's name, sorted."""
         return sorted({name for loads in self._loads.values() for name in loads})
 
+    def model_names(self) -> list[str]:
+        """Those that are no alias, sorted; a model is also known by what an alias of its name comes to."""
+        found: set[str] = set()
+        for loads in self._loads.values():
+            for name, load in loads.items():
+                found.update((name,) if load.model.alias is None else load.model.alias.references)
+        return sorted(found)
+
+    def shows(self, name: str, changed_s: float | None) -> bool:
+        """Whether every router has told of an alias as it changed then; None = that there is none."""
+        for loads in self._loads.values():
+            load = loads.get(name)
+            alias = None if load is None else load.model.alias
+            if changed_s is None or alias is None:
+                if changed_s is not None or alias is not None:
+                    return False
+            elif alias.changed_s < changed_s - SAME_TIME_S:
+                return False
+        return True
+
     def require(self, model: str, task: Task = Task.GENERATE) -> None:
         """Raises UnknownModel, with those that there are, where no router serves `model`, and InvalidRequest where it
         is for another task everywhere.
@@ -78,6 +102,16 @@ class Catalogue:
         models = [loads[name].model for loads in self._loads.values() if name in loads]
         most = max(models, key=lambda model: model.lanes)
         return replace(most, lanes=sum(model.lanes for model in models))
+
+    def answering(self, model: str, request_id: str) -> str:
+        """What will answer a request for `model` as things are: the version behind an alias."""
+        targets = [loads[model].model.alias for loads in self._loads.values() if model in loads]
+        alias = next((alias for alias in targets if alias is not None), None)
+        return model if alias is None else pick(alias, request_id)
+
+    def lanes(self, model: str) -> int:
+        """The lanes that run it now, over all routers; 0 also where none knows it."""
+        return sum(loads[model].model.lanes for loads in self._loads.values() if model in loads)
 
     def position(self, model: str, priority: Priority) -> QueuePosition:
         """The place that a request for `model` takes now.

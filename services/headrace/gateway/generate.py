@@ -88,7 +88,8 @@ class Generation:
                 async with self._followed(stream, receipt):
                     position = self._catalogue.position(request.model, request.priority)
                     describe_position(position)
-                    yield Accepted(request_id=request.id, position=position)
+                    model = self._catalogue.answering(request.model, request.id)
+                    yield Accepted(request_id=request.id, position=position, model=model)
                     with _failing_at_deadline(stream.relay, request, self._expiry_grace_s):
                         async for event in self._reading.events(stream):
                             yield event

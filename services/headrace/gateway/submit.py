@@ -31,4 +31,4 @@ class Submission:
         await self._publisher.publish(admitted)
         position = self._catalogue.position(request.model, request.priority)
         describe_position(position)
-        return submit_response(request.id, position)
+        return submit_response(request.id, position, self._catalogue.answering(request.model, request.id))

@@ -12,7 +12,12 @@
         ├── MissingExtra(extra, what)              a part of Headrace that is not installed is needed
         ├── UnsupportedModel(what, reason)         a sound file of a kind that cannot be converted
         ├── BadTemplate(reason)                    a chat template that cannot be used
-        └── StoreFailed(path, problem)             the store's folder cannot be read or written
+        ├── StoreFailed(path, problem)             the store's folder cannot be read or written
+        ├── NoRoom(reference, needed, problem)     the disk, or the share of it for models, is too small
+        ├── ModelInUse(reference, by)              a version that is loaded, or wanted, is not removed
+        ├── NotEnoughMemory(reference, ...)        loading it would take more memory than there is
+        ├── ModelNotFound(reference, problem)      neither here nor where it was looked for
+        └── DamagedObject(reference, file, reason)  what the broker has of a model is not what was pushed
 
 A name that the store does not hold is `headrace.contract.errors.UnknownModel`.
 """
@@ -151,4 +156,68 @@ class StoreFailed(ModelError):
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"model store {path}: {problem}")
         self.path = path
+        self.problem = problem
+
+
+class NoRoom(ModelError):
+    """A version of `needed` bytes does not fit on the disk, though all that may go is gone."""
+
+    code = "NO_ROOM"
+
+    def __init__(self, reference: str, needed: int, problem: str) -> None:
+        super().__init__(f"no room for {reference}, which takes {needed / 1e6:.0f} MB: {problem}")
+        self.reference = reference
+        self.needed = needed
+        self.problem = problem
+
+
+class ModelInUse(ModelError):
+    """A version that somebody works with cannot be removed. `by` says who, and what to do first."""
+
+    code = "MODEL_IN_USE"
+
+    def __init__(self, reference: str, by: str) -> None:
+        super().__init__(f"{reference} is in use: {by}")
+        self.reference = reference
+        self.by = by
+
+
+class NotEnoughMemory(ModelError):
+    """A model would not fit into the memory that is left. Refused before anything is loaded."""
+
+    code = "NOT_ENOUGH_MEMORY"
+
+    def __init__(self, reference: str, needed: int, available: int, remedy: str) -> None:
+        super().__init__(
+            f"{reference} takes about {needed / 1e6:.0f} MB of memory here, and {available / 1e6:.0f} MB are free;"
+            f" {remedy}"
+        )
+        self.reference = reference
+        self.needed = needed
+        self.available = available
+
+
+class DamagedObject(ModelError):
+    """What the broker has of a version is not what its manifest says. Nothing of it is installed."""
+
+    code = "DAMAGED_OBJECT"
+
+    def __init__(self, reference: str, file: str, reason: str) -> None:
+        super().__init__(
+            f"{reference} in the NATS object store is damaged: {file}: {reason}; push it again from where it is whole:"
+            f" headrace model push {reference} --force"
+        )
+        self.reference = reference
+        self.file = file
+        self.reason = reason
+
+
+class ModelNotFound(ModelError):
+    """A model is not where it was looked for; `problem` says where that was, and how it comes there."""
+
+    code = "NOT_FOUND"
+
+    def __init__(self, reference: str, problem: str) -> None:
+        super().__init__(f"{reference[:100]} {problem}")
+        self.reference = reference
         self.problem = problem

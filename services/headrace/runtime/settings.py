@@ -22,9 +22,11 @@ from headrace.runtime.settings_grpc import GrpcSettings
 from headrace.runtime.settings_metrics import MetricsSettings
 from headrace.runtime.settings_nats import MIB, NatsSettings, QueueSettings
 from headrace.runtime.settings_processes import GatewaySettings, RouterSettings, WorkerSettings
+from headrace.runtime.settings_rollout import RolloutSettings
 from headrace.runtime.settings_schedule import ScheduleSettings
 from headrace.runtime.settings_section import Section, UserPath
 from headrace.runtime.settings_sources import Gathered, gather
+from headrace.runtime.settings_store import PlacementSettings, StoreSettings
 from headrace.runtime.settings_traces import TraceSettings
 
 __all__ = [
@@ -36,12 +38,15 @@ __all__ = [
     "LogSettings",
     "MetricsSettings",
     "NatsSettings",
+    "PlacementSettings",
     "QueueSettings",
+    "RolloutSettings",
     "RouterSettings",
     "ScheduleSettings",
     "SettingDoc",
     "Settings",
     "SettingsError",
+    "StoreSettings",
     "TraceSettings",
     "WorkerSettings",
     "describe",
@@ -124,10 +129,13 @@ class Settings(Section):
         default_factory=lambda: Path(platformdirs.user_cache_path("headrace")) / "models",
         description="Folder of the model store.",
     )
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    placement: PlacementSettings = Field(default_factory=PlacementSettings)
     nats: NatsSettings = Field(default_factory=NatsSettings)
     queues: QueueSettings = Field(default_factory=QueueSettings)
     router: RouterSettings = Field(default_factory=RouterSettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    rollout: RolloutSettings = Field(default_factory=RolloutSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)

@@ -281,6 +281,17 @@ class WorkerSettings(Section):
     models: Names = Field(
         default=(), description="Models to serve, with commas between. Empty: all in the model store."
     )
+    deployments: bool | None = Field(
+        default=None,
+        description="Whether to fetch, load and unload models as `headrace model deploy` asks, beside those of"
+        " worker.models; it takes a connection to NATS. None: where nats.url is set.",
+    )
+    memory_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Bytes of memory that all models of this worker may take; a model that would exceed them is refused"
+        " before it is loaded. None: what the device has left, less a twentieth.",
+    )
     labels: Labels = Field(
         default_factory=dict,
         description="Free labels of this worker for placement, as key=value with commas between.",

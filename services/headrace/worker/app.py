@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 import structlog
@@ -20,22 +20,25 @@ from headrace.runtime.grpc_channel import open_channel
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.metrics_start import exported_metrics
 from headrace.runtime.recent_spans import FLUSH_S
-from headrace.runtime.settings import Settings, WorkerSettings
+from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import Telemetry, start_telemetry
 from headrace.v1.router_pb2_grpc import RouterServiceStub
 from headrace.worker.crew import Crew
+from headrace.worker.deployment import Here, following, follows
 from headrace.worker.device import EngineInventory, choose_piece_tokens, choose_spare_lanes, find_device
 from headrace.worker.gate import Gate
-from headrace.worker.known_cost import with_cost
 from headrace.worker.lane import Lane
 from headrace.worker.link import Link
 from headrace.worker.metrics import WorkerMetrics, watch_worker
 from headrace.worker.outbox import Outbox
+from headrace.worker.own_models import own_models
+from headrace.worker.roster import Roster
 from headrace.worker.routers import Routers
-from headrace.worker.serving import Placing, ServingModel, choose_models, load_model
+from headrace.worker.serving import Placing, ServingModel
 from headrace.worker.session import Session, SessionTimes
 from headrace.worker.shape import choose_shape
+from headrace.worker.speeds import Speeds
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +50,7 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
     """Runs a worker until `shutdown` is requested, then drains it. Raises a HeadraceError where it cannot start.
 
     On the way out every entry is cancelled, each lane's thread is waited for, and the models are unloaded, in this
-    order: the engine aborts a process that ends before that.
+    order: the engine aborts a process that ends before that. Of deployed models that comes first, as nothing runs then.
     """
     own = settings.worker
     async with (
@@ -63,25 +66,10 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
             lanes=shape.lanes + choose_spare_lanes(own.spare_lanes, shape.lanes),
             threads_per_lane=shape.threads_per_lane,
         )
-        async with _loaded(store, own, placing, shutdown) as models:
-            await _serve(settings, shutdown, telemetry, metrics, placing, shape.lanes, models)
-
-
-@asynccontextmanager
-async def _loaded(
-    store: ModelStore, own: WorkerSettings, placing: Placing, shutdown: Shutdown
-) -> AsyncIterator[dict[str, ServingModel]]:
-    """The models by name, each with its cost, unloaded at the end. Once `shutdown` is requested no further one is
-    loaded.
-    """
-    async with AsyncExitStack() as stack:
-        models: dict[str, ServingModel] = {}
-        for name in choose_models(store, own.models):
-            if not shutdown.draining:
-                model = await asyncio.to_thread(load_model, store, name, placing)
-                stack.push_async_callback(asyncio.to_thread, model.engine.close)
-                models[name] = await asyncio.to_thread(with_cost, model, store, placing, own)
-        yield models
+        loading = own_models(store, own, placing, shape.lanes, shutdown, may_be_none=follows(settings))
+        async with loading as models:
+            here = Here(store=store, placing=placing, slots=shape.lanes, own=models)
+            await _serve(settings, shutdown, telemetry, metrics, here)
 
 
 async def _serve(
@@ -89,11 +77,11 @@ async def _serve(
     shutdown: Shutdown,
     telemetry: Telemetry,
     metrics: Metrics,
-    placing: Placing,
-    slots: int,
-    models: dict[str, ServingModel],
+    here: Here,
 ) -> None:
-    own = settings.worker
+    own, placing, slots = settings.worker, here.placing, here.slots
+    models = {name: own_model.model for name, own_model in here.own.items()}
+    speeds = Speeds()
     outbox = Outbox()
     recorded = WorkerMetrics(metrics)
     rng = random.Random()
@@ -110,9 +98,11 @@ async def _serve(
             name=own.name,
             tracer=telemetry.tracer if telemetry.on else None,
             metrics=recorded,
+            speeds=speeds,
         )
         watch_worker(metrics, lanes=placing.lanes, busy=crew.busy, outbox=outbox)
-        join = replace(_describe(settings, placing, slots, models), metrics=metrics.address)
+        roster = Roster(models, crew, outbox)
+        join = dataclasses.replace(_describe(settings, placing, slots), metrics=metrics.address)
         times = SessionTimes(
             heartbeat_s=settings.router.worker_timeout_s / _HEARTBEATS, drain_grace_s=own.drain_grace_s
         )
@@ -126,16 +116,20 @@ async def _serve(
             # A channel of its own: one that has failed before would wait before it connects again.
             async with open_channel(address, keepalive=settings.grpc.keepalive) as channel:
                 call = RouterServiceStub(channel).Work()
-                yield Session(
-                    call,
-                    join,
-                    crew,
-                    outbox,
-                    times=times,
-                    shutdown=shutdown,
-                    joined=welcomed,
-                    told=routers.told,
-                )
+                try:
+                    yield Session(
+                        call,
+                        dataclasses.replace(join, models=tuple(roster.join())),
+                        crew,
+                        outbox,
+                        times=times,
+                        shutdown=shutdown,
+                        joined=welcomed,
+                        told=routers.told,
+                        released=roster.released,
+                    )
+                finally:
+                    roster.part()
 
         link = Link(
             open_session,
@@ -146,6 +140,8 @@ async def _serve(
             shutdown=shutdown,
             about=_about(placing, slots, models),
         )
+        if follows(settings):
+            await stack.enter_async_context(following(settings, here, roster, speeds, shutdown))
         telling = asyncio.create_task(_tell_spans(telemetry, outbox), name="spans")
         try:
             await link.run()
@@ -161,9 +157,8 @@ async def _tell_spans(telemetry: Telemetry, outbox: Outbox) -> None:
             outbox.add_spans(telemetry.recent.take())
 
 
-def _describe(
-    settings: Settings, placing: Placing, slots: int, models: dict[str, ServingModel]
-) -> WorkerJoin:
+def _describe(settings: Settings, placing: Placing, slots: int) -> WorkerJoin:
+    """All but the models, which come and go."""
     own = settings.worker
     return WorkerJoin(
         worker_id=f"{own.name}-{uuid.uuid4().hex[:8]}",
@@ -173,7 +168,7 @@ def _describe(
         labels=dict(own.labels),
         lanes=placing.lanes,
         max_batch=own.max_batch,
-        models=tuple(model.served for model in models.values()),
+        models=(),
         started_s=time.time(),
         drain_grace_s=own.drain_grace_s,
         slots=slots,

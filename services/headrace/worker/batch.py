@@ -49,6 +49,10 @@ class Batch:
         self._metrics = metrics
         self._began_s = time.monotonic()
         self.id = start.batch
+        self.model = model
+        self.tokens = 0
+        """What it made."""
+        self._began_s = time.monotonic()
         self.lane = start.lane
         self._outbox = outbox
         self._trace = trace
@@ -62,7 +66,13 @@ class Batch:
                 translator=model.translator, sampling=start.sampling, slots=slots, turn=turn
             )
         else:
-            self.job = Decode(engine=model.engine, sampling=start.sampling, slots=slots, turn=turn)
+            self.job = Decode(
+                engine=model.engine,
+                sampling=start.sampling,
+                slots=slots,
+                turn=turn,
+                static_tokens=start.static_tokens,
+            )
 
     def __repr__(self) -> str:
         live = sum(entry.end is None for entry in self.entries)
@@ -71,6 +81,7 @@ class Batch:
 
     def take_step(self, step: Step) -> None:
         """What the engine made in one step."""
+        self.tokens += len(step)
         entries, outbox = self.entries, self._outbox
         self._metrics.made(self._model, len(step))
         if self._trace is not None:
@@ -86,6 +97,10 @@ class Batch:
             not self._turn.goes
         ):  # a stop string, say, may have ended the last entry while the lane stands still
             self._release_if_over()
+
+    def ran_s(self) -> float:
+        """How long it has been there, pauses included."""
+        return time.monotonic() - self._began_s
 
     def pause(self) -> None:
         """Has the lane stand still from the next step on; what it has made until then still comes."""

@@ -42,10 +42,12 @@ class CalibrationStore:
         digest = hashlib.sha256(f"{version} {fingerprint.digest}".encode()).hexdigest()[:_DIGITS]
         return self.folder / f"{model}.{digest}.json"
 
-    def find(self, manifest: Manifest, fingerprint: Fingerprint) -> Calibration | None:
+    def find(
+        self, manifest: Manifest, fingerprint: Fingerprint, *, quiet: bool = False
+    ) -> Calibration | None:
         """What was measured of the model on a machine like this; None where nothing was.
 
-        A file that cannot be read, or is another's, counts as none: a warning says so, and what to do.
+        A file that cannot be read, or is another's, counts as none: a warning says so, and what to do, unless `quiet`.
         """
         path = self.path(manifest.name, manifest.version, fingerprint)
         try:
@@ -57,6 +59,8 @@ class CalibrationStore:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
+            if quiet:
+                return None
             log.warning(
                 "calibration.ignored",
                 model=manifest.name,

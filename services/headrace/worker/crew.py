@@ -19,6 +19,7 @@ from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import Outbox
 from headrace.worker.serving import ServingModel
 from headrace.worker.spans import BatchTrace
+from headrace.worker.speeds import Speeds
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,7 @@ class Crew:
         name: str,
         tracer: Tracer | None,
         metrics: WorkerMetrics,
+        speeds: Speeds | None = None,
     ) -> None:
         """`tracer`: None with telemetry off. `name` is the worker's, for traces. `piece_tokens`: of the texts that are
         embedded at once.
@@ -60,11 +62,14 @@ class Crew:
         self._name = name
         self._tracer = tracer
         self._metrics = metrics
+        self._speeds = speeds or Speeds()
         self._running: dict[int, AnyBatch] = {}
         self._abandoned: dict[int, AnyBatch] = {}
         self._by_assignment: dict[int, AnyBatch] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+        self._ended = asyncio.Event()
+        """Set whenever a batch has ended."""
 
     def __repr__(self) -> str:
         return f"<Crew: {', '.join(map(repr, self._lanes))}>"
@@ -130,10 +135,17 @@ class Crew:
         self._running.clear()
         self._by_assignment.clear()
         self._idle.set()
+        self._ended.set()
 
     async def idle(self) -> None:
         """Returns when nothing runs for the router."""
         await self._idle.wait()
+
+    async def unused(self, model: ServingModel) -> None:
+        """Returns when no lane runs a batch of `model`."""
+        while any(batch.model is model for batch in (*self._running.values(), *self._abandoned.values())):
+            self._ended.clear()
+            await self._ended.wait()
 
     def _batch(self, start: StartBatch, model: ServingModel, trace: BatchTrace | None) -> AnyBatch:
         turn = self._gate.turn()
@@ -172,6 +184,7 @@ class Crew:
         return lane, model
 
     def _end(self, lane: int, failure: EngineFailed | None) -> None:
+        self._ended.set()
         left = self._abandoned.pop(lane, None)
         if left is not None:
             left.finish(failure)
@@ -182,5 +195,7 @@ class Crew:
         for entry in batch.entries:
             del self._by_assignment[entry.assignment]
         batch.finish(failure)
+        if failure is None and isinstance(batch, Batch):
+            self._speeds.ran(batch.model.served, batch.tokens, batch.ran_s())
         if not self._running:
             self._idle.set()

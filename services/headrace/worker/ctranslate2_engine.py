@@ -47,16 +47,25 @@ class CTranslate2Engine:
         return str(self._generator.compute_type)
 
     def run(
-        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, max_new: int, on_token: OnToken
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampling: Sampling,
+        max_new: int,
+        on_token: OnToken,
+        static_tokens: int = 0,
     ) -> None:
-        check_prompts(prompts, len(self._tokens))
+        check_prompts(prompts, len(self._tokens), static_tokens)
         tokens = self._tokens
 
         def on_step(result: Any) -> bool:
             return on_token(result.batch_id, result.token_id, result.step, result.is_last)
 
         self._generator.generate_batch(
-            [[tokens[token] for token in prompt] for prompt in prompts],
+            [[tokens[token] for token in prompt[static_tokens:]] for prompt in prompts],
+            # Few: the router has a list of them. What the engine keeps, it keeps until it is closed.
+            static_prompt=[tokens[token] for token in prompts[0][:static_tokens]] or None,
+            cache_static_prompt=True,
             beam_size=1,  # the only one that calls back
             max_length=max_new,
             end_token=self._end_ids,

@@ -62,6 +62,7 @@ class CTranslate2Translator:
         sampling: Sampling,
         max_new: int,
         on_token: OnToken,
+        static_tokens: int = 0,
     ) -> None:
         check_sources(sources, prefixes, len(self._tokens))
         given = [len(prefix) for prefix in prefixes]
@@ -109,7 +110,13 @@ class CTranslate2Translator:
         ]
 
     def run(
-        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, max_new: int, on_token: OnToken
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampling: Sampling,
+        max_new: int,
+        on_token: OnToken,
+        static_tokens: int = 0,
     ) -> None:
         """Without prefixes, as an `Engine` whose entries all begin in the first step: so it is measured like one."""
         self.translate(prompts, [()] * len(prompts), sampling=sampling, max_new=max_new, on_token=on_token)

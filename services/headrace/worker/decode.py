@@ -24,6 +24,8 @@ class Decode:
     sampling: Sampling
     slots: Sequence[Slot]
     turn: Turn
+    static_tokens: int = 0
+    """As in StartBatch."""
 
     def run(self, emit: Callable[[Step], None]) -> EngineFailed | None:
         """Decodes all slots, gives each step to `emit`, and returns what the engine failed with, if it did.
@@ -51,6 +53,7 @@ class Decode:
                 sampling=self.sampling,
                 max_new=max(len(slot.prompt) - shortest + slot.left for slot in group),
                 on_token=steps.on_token,
+                static_tokens=self.static_tokens if shortest >= self.static_tokens + 2 else 0,
             )
         finally:
             steps.flush()

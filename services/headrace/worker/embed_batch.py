@@ -55,6 +55,7 @@ class EmbedBatch:
     ) -> None:
         self.id = start.batch
         self.lane = start.lane
+        self.model = model
         self._outbox = outbox
         self._trace = trace
         self._turn = turn

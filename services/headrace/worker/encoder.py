@@ -46,7 +46,13 @@ class EncoderOnly:
         self._encoder = encoder
 
     def run(
-        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, max_new: int, on_token: OnToken
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampling: Sampling,
+        max_new: int,
+        on_token: OnToken,
+        static_tokens: int = 0,
     ) -> None:
         self._encoder.embed(prompts)
         live = set(range(len(prompts)))

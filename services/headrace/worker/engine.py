@@ -22,13 +22,22 @@ class Engine(Protocol):
     """A loaded model. `run` may be called by as many threads at once as it was loaded with lanes."""
 
     def run(
-        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, max_new: int, on_token: OnToken
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampling: Sampling,
+        max_new: int,
+        on_token: OnToken,
+        static_tokens: int = 0,
     ) -> None:
         """Decodes until every entry has ended, at the latest after `max_new` steps. Blocks the calling thread.
 
         No prompt is empty, every id is in the vocabulary, and a prompt of one token has only its like beside it:
         ValueError otherwise, before anything is computed. Greedy output depends on the prompt alone where all
         prompts are equally long. Whatever the engine raises comes through.
+
+        The first `static_tokens` tokens are the same in all prompts, and at least two more follow in each: what the
+        engine computes of them it may keep until it is closed, so that the next batch with them need not.
         """
         ...
 
@@ -37,7 +46,7 @@ class Engine(Protocol):
         ...
 
 
-def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
+def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int, static_tokens: int = 0) -> None:
     """Raises ValueError where `prompts` break the contract of `Engine.run`.
 
     CTranslate2 itself would take an unknown token for `unk`, fail a whole batch for an empty prompt, and with a
@@ -53,3 +62,7 @@ def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
     for prompt in prompts:
         if min(prompt) < 0 or max(prompt) >= vocab_size:
             raise ValueError(f"a token id lies outside the vocabulary of {vocab_size}")
+    if static_tokens:
+        static = prompts[0][:static_tokens]
+        if shortest < static_tokens + 2 or any(prompt[:static_tokens] != static for prompt in prompts):
+            raise ValueError("a prompt does not begin with the static prompt, and two tokens more")

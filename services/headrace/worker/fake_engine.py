@@ -48,9 +48,15 @@ class FakeEngine:
         time.sleep(timing.load_s)
 
     def run(
-        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, max_new: int, on_token: OnToken
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampling: Sampling,
+        max_new: int,
+        on_token: OnToken,
+        static_tokens: int = 0,
     ) -> None:
-        check_prompts(prompts, self._vocab_size)
+        check_prompts(prompts, self._vocab_size, static_tokens)
         if any(FAIL_AT_ONCE in prompt for prompt in prompts):
             raise RuntimeError("the fake engine was told to fail")
         shortest = min(map(len, prompts))

@@ -5,7 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from headrace.contract.values import TokenChunk, Vector
-from headrace.contract.work import BatchEnded, EntryEnd, EntryProgress, WorkerMessage
+from headrace.contract.work import (
+    BatchEnded,
+    ComingModel,
+    EntryEnd,
+    EntryProgress,
+    ServedModel,
+    WorkerMessage,
+)
 
 MAX_TOKENS = 16_384
 """Tokens in one message: well below the largest that gRPC takes, whatever the tokens' text."""
@@ -64,6 +71,9 @@ class Outbox:
         self._ended: list[BatchEnded] = []
         self._spans = b""
         self._draining = False
+        self._came: dict[str, ServedModel] = {}
+        self._went: dict[str, None] = {}
+        self._coming: tuple[ComingModel, ...] | None = None
         self._closed = False
         self._ready = asyncio.Event()
 
@@ -116,6 +126,23 @@ class Outbox:
         """Whether spans wait that were brought before."""
         return bool(self._spans)
 
+    def tell_came(self, model: ServedModel) -> None:
+        """A model was loaded, or another version of one."""
+        self._went.pop(model.name, None)
+        self._came[model.name] = model
+        self._ready.set()
+
+    def tell_went(self, name: str) -> None:
+        """A model is to be unloaded: no more batches of it."""
+        self._came.pop(name, None)
+        self._went[name] = None
+        self._ready.set()
+
+    def tell_coming(self, models: tuple[ComingModel, ...]) -> None:
+        """All that is about to be loaded; of several before they are sent the last."""
+        self._coming = models
+        self._ready.set()
+
     def tell_draining(self) -> None:
         """The worker takes no new batches."""
         self._draining = True
@@ -128,7 +155,7 @@ class Outbox:
 
     async def take(self, patience_s: float) -> WorkerMessage | None:
         """The next message; an empty one where nothing came for `patience_s`; None when closed and empty."""
-        while not (self._pending or self._ended or self._draining or self._spans):
+        while not (self._pending or self._ended or self._draining or self._spans or self._has_models):
             if self._closed:
                 return None
             self._ready.clear()
@@ -143,8 +170,23 @@ class Outbox:
         if not self._pending:
             ended, self._ended = tuple(self._ended), []
         draining, self._draining = self._draining, False
+        came, self._came = tuple(self._came.values()), {}
+        went, self._went = tuple(self._went), {}
+        coming, self._coming = self._coming, None
         spans, self._spans = self._spans, b""
-        return WorkerMessage(progress=progress, ended=ended, draining=draining, spans=spans)
+        return WorkerMessage(
+            progress=progress,
+            ended=ended,
+            draining=draining,
+            came=came,
+            went=went,
+            coming=coming,
+            spans=spans,
+        )
+
+    @property
+    def _has_models(self) -> bool:
+        return bool(self._came or self._went or self._coming is not None)
 
     def _take_progress(self) -> tuple[EntryProgress, ...]:
         waiting, self._pending = self._pending, {}
@@ -171,4 +213,7 @@ class Outbox:
         self._pending.clear()
         self._ended.clear()
         self._spans = b""
+        self._came.clear()
+        self._went.clear()
+        self._coming = None
         self._draining = self._closed = False

@@ -56,9 +56,11 @@ class Session:
         shutdown: Shutdown,
         joined: Callable[[str], None],
         told: Callable[[Sequence[Peer]], None],
+        released: Callable[[Sequence[str]], None] = lambda models: None,
     ) -> None:
         """`call`: an open `RouterService.Work`. `joined` is called with the router's id when it has answered, `told`
-        with the living routers whenever it says which they are.
+        with the living routers whenever it says which they are, `released` with models that it sends no more batches
+        of.
         """
         self._call = call
         self._join = join
@@ -68,6 +70,7 @@ class Session:
         self._shutdown = shutdown
         self._joined = joined
         self._told = told
+        self._released = released
         self._leaving = False
         self._router_drains = asyncio.Event()
 
@@ -121,6 +124,8 @@ class Session:
             self._crew.resume(batch)
         for assignment in said.cancel:
             self._crew.cancel(assignment)
+        if said.released:
+            self._released(said.released)
         if said.leave:
             self._shutdown.request("an operator asked for it")
         if said.draining and not self._router_drains.is_set():

@@ -25,6 +25,7 @@ class Translator(Protocol):
         sampling: Sampling,
         max_new: int,
         on_token: OnToken,
+        static_tokens: int = 0,
     ) -> None:
         """Decodes one hypothesis of each until every entry has ended, at the latest after `max_new` steps.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings
@@ -103,6 +104,25 @@ class SchedulerMachine(RuleBasedStateMachine):
             for assignment in lane.live if lane else ():
                 self.world.lose(assignment)
         self.tell(ev.WorkerLost(worker=name))
+
+    @precondition(lambda self: self.world.workers)
+    @rule(
+        data=DATA,
+        model=st.sampled_from("mn"),
+        what=st.sampled_from(["came", "went", "coming"]),
+        cost=st.sampled_from([None, costs(slower=2.0)]),
+    )
+    def a_worker_changes_its_models(self, data: Any, model: str, what: str, cost: ModelCost | None) -> None:
+        name = one_of(data, sorted(self.world.workers))
+        hands = self.world.workers[name]
+        if what == "came":
+            hands.joined = replace(hands.joined, models=hands.joined.models | {model})
+            self.tell(ev.ModelCame(worker=name, model=model, cost=cost))
+        elif what == "went":
+            hands.joined = replace(hands.joined, models=hands.joined.models - {model})
+            self.tell(ev.ModelWent(worker=name, model=model))
+        else:
+            self.tell(ev.ModelsComing(worker=name, models={model: self.world.now + 3.0}))
 
     # Queues and requests.
 

@@ -146,6 +146,7 @@ def test_a_failed_entry_is_tried_again_and_given_up_after_so_many_losses() -> No
             kind=OutcomeKind.FAILED,
             failure=Failure(code="TOO_MANY_ATTEMPTS", message="given up after 3 attempts: no luck"),
             dead=True,
+            losses=3,
         )
     ]
 
@@ -176,7 +177,7 @@ def test_an_entry_that_was_told_to_stop_says_nothing_new() -> None:
 
 def test_a_request_with_all_its_tokens_is_complete_however_its_worker_ends() -> None:
     """Lost between the last token and the end: it is not given to another lane to make nothing."""
-    done = Settle(request_id="r", kind=OutcomeKind.COMPLETED, finish_reason=FinishReason.LENGTH)
+    done = Settle(request_id="r", kind=OutcomeKind.COMPLETED, finish_reason=FinishReason.LENGTH, losses=1)
     for max_attempts in (1, 5):
         mesh = Dialogue(joined(), max_attempts=max_attempts)
         (entry,) = mesh.start(request("r", max_tokens=3)).assignments

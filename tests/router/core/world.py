@@ -154,7 +154,8 @@ class World:
             case cmd.Settle():
                 self._settle(command)
             case cmd.Release(request_id=request_id, losses=losses):
-                assert self.draining or self._is_for_peers(self.held[request_id])
+                known = self.held[request_id]
+                assert self.draining or self._is_for_peers(known) or self._is_for_nobody(known)
                 assert losses == self.held[request_id].losses
                 self._end(request_id)
             case cmd.LetGo(request_id=request_id):
@@ -201,6 +202,12 @@ class World:
         model = known.arrived.model
         served = any(hands.serves(model) for hands in self.workers.values())
         return known.state == "waiting" and model in self.peers and not served
+
+    def _is_for_nobody(self, known: Known) -> bool:
+        """Whether it waits for what nobody here has or wants any more."""
+        model = known.arrived.model
+        served = any(hands.serves(model) for hands in self.workers.values())
+        return known.state == "waiting" and model not in self.models and not served
 
     def nobody_waits_for_peers(self) -> bool:
         return not any(self._is_for_peers(known) for known in self.held.values())

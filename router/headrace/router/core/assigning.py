@@ -90,12 +90,13 @@ class Assigning:
         model, apart = line
         free = [w for w in self._fleet.open(model) if not (apart and w.has_apart)]
         if free:
-            here = fastest_first(free, model) if len(free) > 1 else free[0]
+            here = fastest_first(free, head) if len(free) > 1 else free[0]
             held = self._taker(line, head, here, now, bound)
             if held is not None:
                 paused = here.to_resume()
                 if paused is not None and (
-                    paused.level <= held.level or self._outlook.patience_s(held, here.costs[model], now) > 0
+                    paused.level <= held.level
+                    or self._outlook.patience_s(held, here.costs_for(held), now) > 0
                 ):
                     return self._resume(paused, now)
                 return self._start(held, here, now)
@@ -130,7 +131,7 @@ class Assigning:
         token_s = self._settings.token_s[held.priority]
         if until_s == inf and token_s == inf:
             return False
-        costs, context = here.costs[held.model], held.context
+        costs, context = here.costs_for(held), held.context
         first_s = first_token_s(costs, self._outlook.extent(held))
         return now + first_s <= until_s and costs.step(1, context) <= token_s
 
@@ -186,10 +187,8 @@ class Assigning:
         late_s = self._late_s(head, worker, now)
         if late_s > 0:
             return self._lives.refuse(head, refusal(late_s, jitter(head)))
-        model = head.model
-        group = form_group(
-            head, self._lives.waiting.companions(head), worker.costs[model], self._rules(head, worker, now)
-        )
+        model, costs = head.model, worker.costs_for(head)
+        group = form_group(head, self._lives.waiting.companions(head), costs, self._rules(head, worker, now))
         self._outlook.assigned(model, group)
         number = self._number()
         assignments = [self._assign(held, worker) for held in group.members]
@@ -235,6 +234,8 @@ class Assigning:
             expected_s=expected_s,
             started_s=started_s,
             apart=goes_apart(head),
+            static_tokens=head.static_tokens,
+            kept=worker.has_kept(head),
             disturbed=disturbed,
             slack_s=(
                 inf if head.texts else slack_s(extents, expected_s, self._settings.token_s[head.priority])
@@ -250,6 +251,8 @@ class Assigning:
             model=batch.model,
             sampling=head.sampling,
             assignments=tuple(assignments),
+            static_tokens=batch.static_tokens,
+            kept=batch.kept,
         )
 
     def _rules(self, head: Held, worker: Worker, now: float) -> GroupRules:
@@ -274,7 +277,7 @@ class Assigning:
     def _late_s(self, held: Held, worker: Worker, now: float) -> float:
         """By how much it would miss its first token if it began now; 0 where it would not, or is not to be refused."""
         until_s = limit_s(held, self._settings.first_token_s)
-        costs = worker.costs[held.model]
+        costs = worker.costs_for(held)
         if until_s == inf or not costs.known or not may_refuse(held):
             return 0.0
         first_s = first_token_s(costs, self._outlook.extent(held))

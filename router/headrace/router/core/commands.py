@@ -42,6 +42,10 @@ class Start:
     model: str
     sampling: Sampling
     assignments: tuple[Assignment, ...]
+    static_tokens: int = 0
+    """The first so many tokens of all its prompts are a static prompt."""
+    kept: bool = False
+    """Whether the worker has computed that before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,8 @@ class Settle:
     """Keep a dead letter as well."""
     vectors: tuple[Vector, ...] = ()
     """What an embedding made."""
+    losses: int = 0
+    """Lost or failed attempts of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

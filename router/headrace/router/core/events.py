@@ -25,6 +25,10 @@ class RequestArrived:
     request_id: str
     queue: str
     model: str
+    """The version that answers it: it stays with that."""
+    asked: str = ""
+    """The alias that was asked for; "" = the model itself. Where another version of it has lanes and `model` has none,
+    it is given back to its queue, and comes for that one."""
     priority: Priority
     tenant: str
     sampling: Sampling
@@ -42,6 +46,10 @@ class RequestArrived:
     task: Task = Task.GENERATE
     texts: int = 0
     """To embed: how many there are; `prompt_tokens` are those of all together."""
+    static: str = ""
+    """What tells its static prompt from others; "" = it has none. Only equal ones share a batch."""
+    static_tokens: int = 0
+    """Tokens of it, with which the prompt begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +90,13 @@ class ModelsKnown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoutesKnown:
+    """What the aliases come to: by name, the versions that may answer those who ask for it."""
+
+    routes: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerJoined:
     """A worker offers all its lanes, free."""
 
@@ -95,6 +110,32 @@ class WorkerJoined:
     """What its models cost there, where somebody has measured it."""
     tasks: Mapping[str, Task] = field(default_factory=dict)
     """What its models are for; those that are not in it generate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCame:
+    """A worker has loaded a model, or another version of one that it had."""
+
+    worker: str
+    model: str
+    cost: ModelCost | None = None
+    """What it costs there, where somebody has measured it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelWent:
+    """A worker takes no more batches of a model; those that run go on."""
+
+    worker: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsComing:
+    """All models that a worker is about to have, each with when it is expected to; None = nobody knows."""
+
+    worker: str
+    models: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +246,11 @@ Event = (
     | QueueGone
     | PullLapsed
     | ModelsKnown
+    | RoutesKnown
     | WorkerJoined
+    | ModelCame
+    | ModelWent
+    | ModelsComing
     | WorkerDraining
     | WorkerLost
     | Progressed

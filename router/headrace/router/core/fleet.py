@@ -5,7 +5,7 @@ A worker holds as many batches as it has lanes, and runs as many of them as it h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, log
 
@@ -13,8 +13,11 @@ from headrace.contract.costs import ModelCost
 from headrace.contract.values import Priority, Task
 from headrace.router.core.cost import UNKNOWN, CostModel
 from headrace.router.core.held import Held
+from headrace.router.core.kept import AfterStatic
 from headrace.router.core.lockstep import Extent, duration_s
 
+KEPT = 1_024
+"""Static prompts that a worker is known to have computed: many times as many as are ever allow-listed."""
 TYPICAL: Extent = (128, 64.0)
 """A request by which workers are compared."""
 PACE_STEP = 0.2
@@ -53,6 +56,10 @@ class Batch:
     """What it has cost so far that those who wait do not run in it; see `regrouping`."""
     wasted_at_s: float = 0.0
     """Up to when that is counted."""
+    static_tokens: int = 0
+    """Of the static prompt with which all its prompts begin."""
+    kept: bool = False
+    """Whether its worker had computed that before."""
     disturbed: bool = False
     """Whether it had to wait for its slot: how long it took is no measurement."""
 
@@ -95,7 +102,7 @@ class Worker:
     name: str
     max_batch: int
     slots: int
-    costs: Mapping[str, CostModel]
+    costs: dict[str, CostModel]
     """Of each model that it serves."""
     lanes: list[Batch | None]
     """None = free."""
@@ -106,6 +113,10 @@ class Worker:
     draining: bool = False
     running: int = 0
     """Batches that are not paused."""
+    coming: Mapping[str, float | None] = field(default_factory=dict)
+    """Models that it is about to serve, each with when it is expected to, as far as that is known."""
+    kept: set[tuple[str, str]] = field(default_factory=set)
+    """Model and static prompt, of those that its engine has computed. Bounded by KEPT."""
 
     @property
     def open_slots(self) -> int:
@@ -119,6 +130,24 @@ class Worker:
     def pace_class(self, model: str) -> int:
         """Equal for workers that are about equally fast; lower is faster."""
         return round(log(self.pace[model]) / PACE_STEP)
+
+    def has_kept(self, held: Held) -> bool:
+        """Whether its engine has computed the static prompt of a request."""
+        return (held.model, held.static) in self.kept
+
+    def forget_kept(self, model: str) -> None:
+        """What an engine kept goes with it."""
+        self.kept = {pair for pair in self.kept if pair[0] != model}
+
+    def costs_for(self, held: Held) -> CostModel | AfterStatic:
+        """What a request costs here, and those that have its static prompt, too."""
+        costs = self.costs[held.model]
+        return AfterStatic(costs, held.static_tokens, self.has_kept(held)) if held.static else costs
+
+    def class_for(self, held: Held) -> int:
+        """`pace_class` for a request with a static prompt: as fast as the worker is for it."""
+        seconds = duration_s(self.costs_for(held), ((held.context, TYPICAL[1]),))
+        return round(log(seconds) / PACE_STEP)
 
     def alone_s(self, model: str, extent: Extent) -> float:
         """How long it takes for one request by itself."""
@@ -184,6 +213,28 @@ class Fleet:
         self._changed(worker)
         self._forget()
 
+    def model_came(self, name: str, model: str, cost: ModelCost | None) -> None:
+        """A worker serves one more model, or another version of one."""
+        if (worker := self.workers.get(name)) is None:
+            return
+        costs = worker.costs[model] = CostModel(cost or UNKNOWN)
+        worker.pace[model] = duration_s(costs, (TYPICAL,))
+        worker.forget_kept(model)
+        self._changed(worker)
+        self._forget()
+
+    def model_went(self, name: str, model: str) -> None:
+        """A worker begins no more batches of a model; what it runs of it goes on."""
+        if (worker := self.workers.get(name)) is not None and worker.costs.pop(model, None) is not None:
+            del worker.pace[model]
+            worker.forget_kept(model)
+            self._forget()
+
+    def ready_at_s(self, model: str) -> float | None:
+        """When the first worker is expected to have loaded it; None where that is not known, or none is about to."""
+        known = (w.coming[model] for w in self.workers.values() if model in w.coming and not w.draining)
+        return min((at_s for at_s in known if at_s is not None), default=None)
+
     def drain(self, name: str) -> None:
         """It takes nothing new any more; what is paused on it may go on."""
         if (worker := self.workers.get(name)) is not None:
@@ -210,6 +261,10 @@ class Fleet:
         assert worker.lanes[batch.lane] is None, "only a free lane takes a batch"
         assert worker.running < worker.slots, "only a free slot runs a batch"
         worker.lanes[batch.lane] = batch
+        if batch.static_tokens:
+            if len(worker.kept) >= KEPT:
+                worker.kept.clear()  # a guess that is wrong costs one prefill in the reckoning
+            worker.kept.add((batch.model, batch.members[0].static))
         worker.running += 1
         self._levels[batch.level] += 1
         self._changed(worker)
@@ -279,6 +334,11 @@ class Fleet:
     def slots(self, model: str) -> int:
         return sum(w.slots for w in self.serving(model))
 
+    def slots_of_any(self, models: Collection[str]) -> tuple[int, int]:
+        """The slots of the workers that serve any of these models, and those of them that are open."""
+        serving = [w for w in self.workers.values() if not (w.draining or w.costs.keys().isdisjoint(models))]
+        return sum(w.slots for w in serving), sum(w.open_slots for w in serving)
+
     def open_slots(self, model: str) -> int:
         return sum(w.open_slots for w in self.open(model))
 
@@ -337,10 +397,11 @@ class Fleet:
         """A batch has ended: its worker's costs are corrected by how long it took."""
         worker = self.workers.get(batch.worker)
         made = [(context, output) for context, output in batch.made() if output > 0]
-        if worker is None or batch.disturbed or batch.left or len(made) < len(batch.members):
+        costs = None if worker is None else worker.costs.get(batch.model)
+        if worker is None or costs is None or batch.disturbed or batch.left or len(made) < len(batch.members):
             return  # one that made nothing may have ended at any time
-        costs = worker.costs[batch.model]
-        costs.observe(duration_s(costs, made), batch.ran_s(now))
+        view = AfterStatic(costs, batch.static_tokens, batch.kept) if batch.static_tokens else costs
+        costs.observe(duration_s(view, made), batch.ran_s(now))
         worker.pace[batch.model] = duration_s(costs, (TYPICAL,))
 
     def _changed(self, worker: Worker) -> None:

@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from math import inf
 
 from headrace.contract.values import Task
-from headrace.router.core.cost import CostModel
 from headrace.router.core.held import Held
-from headrace.router.core.lockstep import Extent, duration_s, moments_s
+from headrace.router.core.lockstep import Costs, Extent, duration_s, moments_s
 
 LOSSES_BEFORE_ALONE = 2
 """After so many lost attempts a request runs alone: if it is what kills workers, it takes nobody along."""
@@ -66,7 +65,7 @@ class Group:
     """How long its members would take one after the other."""
 
 
-def form_group(head: Held, companions: Iterable[Held], costs: CostModel, rules: GroupRules) -> Group:
+def form_group(head: Held, companions: Iterable[Held], costs: Costs, rules: GroupRules) -> Group:
     """`head` and those that go with it; `companions` come nearest in context first."""
     members, extents = [head], [rules.extent(head)]
     expected_s = apart_s = duration_s(costs, extents)
@@ -100,7 +99,7 @@ def form_group(head: Held, companions: Iterable[Held], costs: CostModel, rules: 
     return Group(members=tuple(members), extents=tuple(extents), expected_s=expected_s, apart_s=apart_s)
 
 
-def _in_time(members: list[Held], extents: list[Extent], costs: CostModel, rules: GroupRules) -> bool:
+def _in_time(members: list[Held], extents: list[Extent], costs: Costs, rules: GroupRules) -> bool:
     """Whether the objectives of all are met that could be met without the last of them."""
     bounds = [rules.first_token_within_s(held) for held in members]
     if rules.token_s == inf and min(bounds) == inf:

@@ -55,6 +55,11 @@ class Held:
     """Its effective class: its priority at first, less with age. Written by the WaitingList."""
     attempts: int = 0
     """Assignments so far."""
+    static: str = ""
+    """What tells its static prompt from others; "" = it has none."""
+    static_tokens: int = 0
+    asked: str = ""
+    """The alias that was asked for; "" = its model, and nothing else will do."""
     losses: int = 0
     """Attempts that ended with a lost worker or a failed engine: past the limit, the request is given up."""
     moves: int = 0
@@ -69,6 +74,11 @@ class Held:
     """To embed: how many there are."""
     embedded: bool = False
     """Whether the vectors of all its texts were made."""
+
+    @property
+    def kind(self) -> tuple[Sampling, str]:
+        """Only requests of equal kind share a batch: the engine has one sampling and one static prompt for it."""
+        return self.sampling, self.static
 
     @property
     def context(self) -> int:

@@ -71,6 +71,9 @@ class Lives:
             generated=event.generated,
             level=int(event.priority),
             attempts=event.attempts,
+            static=event.static,
+            static_tokens=event.static_tokens,
+            asked=event.asked,
             losses=event.losses,
             state=SETTLING,
             task=event.task,
@@ -225,9 +228,11 @@ class Lives:
         everyone = list(self.waiting) if waiting_only else list(self._held.values())
         return [command for held in everyone for command in self.release(held)]
 
-    def release_waiting(self, model: str) -> list[Command]:
-        """Gives back all of a model that wait."""
-        return [command for held in self.waiting.of(model) for command in self.release(held)]
+    def release_waiting(
+        self, model: str, wanted: Callable[[Held], bool] = lambda held: True
+    ) -> list[Command]:
+        """Gives back those of a model that wait, as far as they are wanted."""
+        return [command for held in self.waiting.of(model) if wanted(held) for command in self.release(held)]
 
     def forget(self, request_id: str) -> None:
         """Its end is durable."""
@@ -276,6 +281,7 @@ class Lives:
             failure=failure,
             dead=dead,
             vectors=vectors,
+            losses=held.losses,
         )
 
     def _release(self, held: Held) -> Release:

@@ -17,15 +17,37 @@ length and computes those of near length together, so that what is left of the p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from headrace.contract.values import Task
-from headrace.router.core.cost import CostModel
+
+
+class Costs(Protocol):
+    """What a model costs on a worker, in seconds; see `cost`."""
+
+    @property
+    def task(self) -> Task:
+        """What the model is for."""
+        ...
+
+    def prefill(self, batch: int, context: float) -> float:
+        """P(batch, context)."""
+        ...
+
+    def step(self, batch: int, context: float) -> float:
+        """s(batch, context)."""
+        ...
+
+    def steps(self, batch: int, context: float, count: float) -> float:
+        """The sum of s(batch, c) over `count` steps."""
+        ...
+
 
 Extent = tuple[int, float]
 """A member of a group: (context in tokens, output still to come in tokens); to embed, (tokens of a text, texts)."""
 
 
-def duration_s(costs: CostModel, group: Sequence[Extent]) -> float:
+def duration_s(costs: Costs, group: Sequence[Extent]) -> float:
     """T: seconds that a lane runs `group`, which is not empty."""
     if costs.task is not Task.GENERATE:
         if costs.task is Task.EMBED:
@@ -45,7 +67,7 @@ def duration_s(costs: CostModel, group: Sequence[Extent]) -> float:
     return total
 
 
-def moments_s(costs: CostModel, group: Sequence[Extent]) -> list[tuple[float, float]]:
+def moments_s(costs: Costs, group: Sequence[Extent]) -> list[tuple[float, float]]:
     """For each member: seconds from the start to its first token, and to its last."""
     if costs.task is not Task.GENERATE:
         if costs.task is Task.EMBED:
@@ -72,7 +94,7 @@ def moments_s(costs: CostModel, group: Sequence[Extent]) -> list[tuple[float, fl
     return list(zip(first, last, strict=True))
 
 
-def first_token_s(costs: CostModel, member: Extent) -> float:
+def first_token_s(costs: Costs, member: Extent) -> float:
     """Seconds to the first token of a request that runs alone; to embed, to all its vectors."""
     context, _ = member
     if costs.task is Task.EMBED:
@@ -80,7 +102,7 @@ def first_token_s(costs: CostModel, member: Extent) -> float:
     return costs.prefill(1, context - 1) + costs.step(1, context)
 
 
-def _pass_s(costs: CostModel, group: Sequence[Extent]) -> float:
+def _pass_s(costs: Costs, group: Sequence[Extent]) -> float:
     texts = sum(count for _, count in group)
     return costs.prefill(round(texts), sum(context * count for context, count in group) / texts)
 

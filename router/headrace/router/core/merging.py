@@ -8,11 +8,10 @@ from itertools import chain, islice
 from math import inf
 
 from headrace.contract.values import Task
-from headrace.router.core.cost import CostModel
 from headrace.router.core.fleet import Batch, Fleet, Worker
 from headrace.router.core.grouping import Group, GroupRules, form_group, goes_alone
 from headrace.router.core.held import Held, Running
-from headrace.router.core.lockstep import Extent, moments_s
+from headrace.router.core.lockstep import Costs, Extent, moments_s
 from headrace.router.core.outlook import Outlook
 from headrace.router.core.regrouping import merger
 from headrace.router.core.settings import SchedulerSettings
@@ -92,7 +91,7 @@ class Merging:
         for worker in self._fleet.serving(head.model):
             if None in worker.lanes and worker.costs[head.model].known:
                 for batch in worker.batches():
-                    alike = batch.model == head.model and batch.members[0].sampling == head.sampling
+                    alike = batch.model == head.model and batch.members[0].kind == head.kind
                     if alike and batch.runs and not batch.apart and batch.level == head.level:
                         yield batch, worker
 
@@ -107,7 +106,7 @@ class Merging:
         group = self._joining(head, extents, worker, now)
         if group is None:
             return None, None
-        costs, first = worker.costs[head.model], group.members[0]
+        costs, first = worker.costs_for(head), group.members[0]
         found = merger(costs, extents, group.extents, self._alone_s(first, worker, now, len(group.members)))
         pays = self._settings.merge_gain * found.together_s < found.apart_s
         if not pays or not self._in_time(extents, group, costs, self._rules(head, worker, now)):
@@ -161,16 +160,16 @@ class Merging:
             ):
                 companions = (held for held in self._waiting.companions(first) if fits(held))
                 cap = worker.max_batch - len(running)
-                return form_group(first, companions, worker.costs[head.model], replace(rules, cap=cap))
+                return form_group(first, companions, worker.costs_for(head), replace(rules, cap=cap))
         return None
 
     def _alone_s(self, first: Held, worker: Worker, now: float, count: int) -> float:
         """How long `count` of those would take without the batch: in the group that they would form then."""
         companions, rules = self._waiting.companions(first), self._rules(first, worker, now)
-        group = form_group(first, companions, worker.costs[first.model], rules)
+        group = form_group(first, companions, worker.costs_for(first), rules)
         return group.expected_s * min(1.0, count / len(group.members))
 
-    def _in_time(self, running: Sequence[Extent], group: Group, costs: CostModel, rules: GroupRules) -> bool:
+    def _in_time(self, running: Sequence[Extent], group: Group, costs: Costs, rules: GroupRules) -> bool:
         """Whether all meet their objectives from here on."""
         bounds = [rules.first_token_within_s(held) for held in group.members]
         if rules.token_s == inf and min(bounds) == inf:

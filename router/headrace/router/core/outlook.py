@@ -16,12 +16,11 @@ from heapq import heapify, heapreplace
 from math import inf
 
 from headrace.contract.values import QueuePosition
-from headrace.router.core.cost import CostModel
 from headrace.router.core.fleet import Fleet
 from headrace.router.core.forecast import Forecast
 from headrace.router.core.grouping import Group
 from headrace.router.core.held import Held
-from headrace.router.core.lockstep import Extent, duration_s, first_token_s
+from headrace.router.core.lockstep import Costs, Extent, duration_s, first_token_s
 from headrace.router.core.overload import limit_s
 from headrace.router.core.settings import SchedulerSettings
 from headrace.router.core.waiting import WaitingList
@@ -81,7 +80,7 @@ class Outlook:
             return None
         return first_token_s(costs, self.extent(held))
 
-    def patience_s(self, held: Held, costs: CostModel, now: float) -> float:
+    def patience_s(self, held: Held, costs: Costs, now: float) -> float:
         """For how long it waits for a slot to become free by itself before something less urgent is paused for it; 0
         where nothing is said about its first token: then nothing less urgent is in its way at all.
         """
@@ -99,7 +98,7 @@ class Outlook:
         slots: list[tuple[float, float]] = []
         for worker in self._fleet.serving(model):
             speed, busy = self._fleet.relative(worker, model), 0
-            patience_s = self.patience_s(held, worker.costs[model], now)
+            patience_s = self.patience_s(held, worker.costs_for(held), now)
             for batch in worker.batches():
                 if batch.left or (batch.level > held.level and not patience_s):
                     continue
@@ -119,7 +118,9 @@ class Outlook:
         """What the client of a waiting request is told."""
         ahead, wait_s = self.wait_s(held, now)
         if not self._fleet.slots(held.model):
-            return QueuePosition(ahead=ahead, estimated_wait_s=None)
+            ready_at_s = self._fleet.ready_at_s(held.model)
+            loading_s = None if ready_at_s is None else max(0.0, ready_at_s - now)
+            return QueuePosition(ahead=ahead, estimated_wait_s=loading_s)
         return QueuePosition(ahead=ahead, estimated_wait_s=wait_s)
 
     def _forecast(self, model: str) -> Forecast:

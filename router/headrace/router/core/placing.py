@@ -28,9 +28,17 @@ class Choice:
     again_at_s: float | None = None
 
 
-def fastest_first(workers: Iterable[Worker], model: str) -> Worker:
-    """The fastest; of equally fast ones the one with the largest share of its slots free, then the earliest to join."""
-    return min(workers, key=lambda w: (w.pace_class(model), -w.open_slots / w.slots, w.number))
+def fastest_first(workers: Iterable[Worker], held: Held) -> Worker:
+    """The fastest for a request; of equally fast ones that which has its static prompt, then the one with the largest
+    share of its slots free, then the earliest to join.
+    """
+    if not held.static:
+        model = held.model
+        return min(workers, key=lambda w: (w.pace_class(model), -w.open_slots / w.slots, w.number))
+    return min(
+        workers,
+        key=lambda w: (w.class_for(held), not w.has_kept(held), -w.open_slots / w.slots, w.number),
+    )
 
 
 def choose(

@@ -22,8 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headrace.router.core.cost import CostModel
-from headrace.router.core.lockstep import Extent, duration_s
+from headrace.router.core.lockstep import Costs, Extent, duration_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +39,7 @@ class Merger:
     """What is lost per second that the batch goes on alone."""
 
 
-def remaining_s(costs: CostModel, running: Sequence[Extent]) -> float:
+def remaining_s(costs: Costs, running: Sequence[Extent]) -> float:
     """How long a batch goes on whose members are at these contexts."""
     at, live = 0.0, len(running)
     shortest, total = min(context for context, _ in running), 0.0
@@ -52,7 +51,7 @@ def remaining_s(costs: CostModel, running: Sequence[Extent]) -> float:
     return total
 
 
-def merger(costs: CostModel, running: Sequence[Extent], joining: Sequence[Extent], alone_s: float) -> Merger:
+def merger(costs: Costs, running: Sequence[Extent], joining: Sequence[Extent], alone_s: float) -> Merger:
     """Of the members of a batch, at their present contexts, and those that join it; neither is empty. `alone_s` is what
     those would take without it.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import assert_never
@@ -39,7 +40,8 @@ class Scheduler:
     """All policy of a router. One writer: whoever calls `handle`.
 
     Invariants, once `handle` has returned: no lane is free while a request that it could take waits; no request waits
-    for a model that other routers have lanes for and this one has not.
+    for a model that other routers have lanes for and this one has not, nor for a version that has none while another
+    version of the alias that it asks for has some, here or there.
     """
 
     def __init__(self, settings: SchedulerSettings) -> None:
@@ -60,6 +62,8 @@ class Scheduler:
         self._known: frozenset[str] = frozenset()
         self._peers: frozenset[str] = frozenset()
         """Models that other routers have lanes for."""
+        self._routes: Mapping[str, tuple[str, ...]] = {}
+        """By alias: the versions that may answer. What is asked for and stands not in here is a model itself."""
         self._cancelled: OrderedDict[tuple[str, str], OutcomeKind] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -73,14 +77,17 @@ class Scheduler:
         """The models that it has lanes for and takes requests of."""
         return frozenset() if self._lives.draining else self._fleet.served()
 
-    def load(self, model: str) -> Load:
-        """What waits for `model`, and for how long."""
-        slots = self._fleet.slots(model)
+    def load(self, *models: str) -> Load:
+        """What waits for these models, the versions of an alias or a single one. How long one takes is said of the
+        first.
+        """
+        slots, open_slots = self._fleet.slots_of_any(models)
+        waiting = zip(*(self._waiting.count(model) for model in models), strict=True)
         return Load(
-            waiting=self._waiting.count(model),
-            seconds_per_request=self._estimate.seconds_per_request(model, slots),
+            waiting=tuple(map(sum, waiting)),
+            seconds_per_request=self._estimate.seconds_per_request(models[0], slots),
             lanes=slots,
-            free_lanes=self._fleet.open_slots(model),
+            free_lanes=open_slots,
         )
 
     def workers(self) -> tuple[WorkerView, ...]:
@@ -90,6 +97,10 @@ class Scheduler:
     def queues(self) -> tuple[QueueView, ...]:
         """Of whom requests wait here, for how long."""
         return view_queues(self._lives)
+
+    def ready_at_s(self, model: str) -> float | None:
+        """When a lane is expected for a model that has none; None where that is not known."""
+        return None if self._fleet.slots(model) else self._fleet.ready_at_s(model)
 
     def waits(self, request_id: str) -> bool:
         """Whether it is held, and on no lane."""
@@ -136,6 +147,10 @@ class Scheduler:
             case ev.ModelsKnown(models=models):
                 self._known = models
                 self._demand.all_changed()
+                return self._release_unknown()
+            case ev.RoutesKnown(routes=routes):
+                self._routes = routes
+                self._demand.all_changed()
             case ev.WorkerJoined():
                 self._fleet.join(
                     event.worker,
@@ -147,6 +162,16 @@ class Scheduler:
                     tasks=event.tasks,
                 )
                 self._demand.all_changed()
+            case ev.ModelCame(worker=worker, model=model, cost=cost):
+                self._fleet.model_came(worker, model, cost)
+                self._demand.all_changed()
+            case ev.ModelWent(worker=worker, model=model):
+                self._fleet.model_went(worker, model)
+                self._demand.all_changed()
+                return self._release_unknown()
+            case ev.ModelsComing(worker=worker, models=models):
+                if (known := self._fleet.workers.get(worker)) is not None:
+                    known.coming = models
             case ev.WorkerDraining(worker=worker):
                 self._fleet.drain(worker)
                 self._demand.all_changed()
@@ -267,7 +292,7 @@ class Scheduler:
         return []
 
     def _release_to_peers(self) -> list[Command]:
-        """What waits for a lane that only another router has goes there, by way of its queue.
+        """What waits for a lane that only another router, or only another version, has goes there, by way of its queue.
 
         It may come back while a pull is open here; each time takes one of the messages that are still coming, so
         that ends.
@@ -275,9 +300,30 @@ class Scheduler:
         return [
             command
             for model in self._waiting.models()
-            if model in self._peers and not self._fleet.slots(model)
+            if not self._fleet.slots(model)
+            for command in self._lives.release_waiting(model, self._goes_elsewhere)
+        ]
+
+    def _release_unknown(self) -> list[Command]:
+        """What waits for a model that nobody has or wants any more goes back to its queue, to be refused from there."""
+        return [
+            command
+            for model in self._waiting.models()
+            if model not in self._known and not self._fleet.slots(model)
             for command in self._lives.release_waiting(model)
         ]
+
+    def _goes_elsewhere(self, held: Held) -> bool:
+        """Whether a request whose model has no lanes here could run at another router, or as another version."""
+        return held.model in self._peers or any(
+            other in self._peers or self._fleet.slots(other) for other in self._routes.get(held.asked, ())
+        )
+
+    def _models_of(self, asked: str | None) -> tuple[str, ...]:
+        """What the requests of a queue may run as: its name's versions, as far as this router can tokenise for them."""
+        if asked is None:
+            return ()
+        return tuple(model for model in self._routes.get(asked, (asked,)) if model in self._known)
 
     # There is room for more.
 
@@ -287,8 +333,9 @@ class Scheduler:
         out: list[Command] = []
         held = len(self._lives)
         for queue, model in self._demand.changed(held):
-            if model in self._known:
-                count = self._demand.pull(queue, self._fleet.room(model), held)
+            if models := self._models_of(model):
+                room = sum(self._fleet.room(each) for each in models)
+                count = self._demand.pull(queue, room, held)
             else:
                 count = self._demand.pull_to_refuse(queue, held)
             if count:

@@ -19,6 +19,8 @@ Line = tuple[str, bool]
 """Model, apart: requests of one line wait for the same lanes."""
 Place = tuple[int, Rank]
 """Context, and among those of one length the rank."""
+Kind = tuple[Sampling, str]
+"""As in Held."""
 LEVELS = range(len(Priority))
 
 _R = TypeVar("_R", Rank, Place)
@@ -52,7 +54,7 @@ class _Class:
     """The requests of one line and effective class. No list in it is empty."""
 
     tenants: dict[str, _Sorted[Rank]] = field(default_factory=dict)
-    companions: dict[Sampling, _Sorted[Place]] = field(default_factory=dict)
+    companions: dict[Kind, _Sorted[Place]] = field(default_factory=dict)
     """Those that may share a batch, by context."""
     work_s: float = 0.0
 
@@ -136,7 +138,7 @@ class WaitingList:
 
     def companions(self, head: Held) -> Iterator[Held]:
         """Those that may share a batch with `head`, the nearest in context first; good until the next change."""
-        those = self._lines[line_of(head)][head.level].companions.get(head.sampling)
+        those = self._lines[line_of(head)][head.level].companions.get(head.kind)
         if those is None or goes_alone(head):
             return
         middle = bisect_left(those.keys, (head.context, rank(head, self._ageing_s)))
@@ -144,7 +146,7 @@ class WaitingList:
 
     def near(self, head: Held, context: int) -> Iterator[Held]:
         """The same, `head` included, but the nearest to `context` first."""
-        those = self._lines[line_of(head)][head.level].companions.get(head.sampling)
+        those = self._lines[line_of(head)][head.level].companions.get(head.kind)
         if those is None or goes_alone(head):
             return
         middle = bisect_left(those.held, context, key=_context)
@@ -152,7 +154,7 @@ class WaitingList:
 
     def alike(self, head: Held) -> int:
         """How many may share a batch with `head`, itself included."""
-        those = self._lines[line_of(head)][head.level].companions.get(head.sampling)
+        those = self._lines[line_of(head)][head.level].companions.get(head.kind)
         return len(those.held) if those is not None and not goes_alone(head) else 1
 
     def ahead(self, held: Held) -> tuple[int, float]:
@@ -205,7 +207,7 @@ class WaitingList:
         those = self._lines[line][held.level]
         those.tenants.setdefault(held.tenant, _Sorted()).add(rank(held, self._ageing_s), held)
         if not goes_alone(held):
-            those.companions.setdefault(held.sampling, _Sorted()).add(
+            those.companions.setdefault(held.kind, _Sorted()).add(
                 (held.context, rank(held, self._ageing_s)), held
             )
         those.work_s += held.work_s
@@ -216,7 +218,7 @@ class WaitingList:
         those = self._lines[line][held.level]
         _take(those.tenants, held.tenant, rank(held, self._ageing_s), held)
         if not goes_alone(held):
-            _take(those.companions, held.sampling, (held.context, rank(held, self._ageing_s)), held)
+            _take(those.companions, held.kind, (held.context, rank(held, self._ageing_s)), held)
         those.work_s = those.work_s - held.work_s if those.tenants else 0.0
         if not any(other.tenants for other in self._lines[line]):
             del self._lines[line]
@@ -234,7 +236,7 @@ class WaitingList:
             heapify(self._ages)
 
 
-_T = TypeVar("_T", str, Sampling)
+_T = TypeVar("_T", str, Kind)
 
 
 def _take(lists: dict[_T, _Sorted[_R]], name: _T, key: _R, held: Held) -> None:
