@@ -105,7 +105,7 @@ def generate_response(event: Accepted | QueuePosition | TokenChunk | Outcome) ->
     """One event of the stream."""
     match event:
         case Accepted():
-            return accepted_response(event.request_id, event.position)
+            return accepted_response(event.request_id, event.position, event.model)
         case TokenChunk():
             return tokens_response(event)
         case QueuePosition():

@@ -130,7 +130,9 @@ def translate_response(event: Accepted | QueuePosition | TokenChunk | Outcome) -
         case Outcome():
             return pb.TranslateResponse(finished=encode_outcome(event, whole=False))
         case _:
-            return pb.TranslateResponse(accepted=encode_accepted(event.request_id, event.position))
+            return pb.TranslateResponse(
+                accepted=encode_accepted(event.request_id, event.position, event.model)
+            )
 
 
 def embed_response(outcome: Outcome) -> pb.EmbedResponse:
