@@ -20,7 +20,7 @@ from headrace.contract import task_wire as tasks
 from headrace.contract import work_wire as work
 from headrace.contract.requests import Request
 from headrace.contract.subjects import CONTENT_TYPE_PROTOBUF, Queue
-from headrace.contract.values import Accepted, Outcome, OutcomeKind, Priority, Task, TokenChunk
+from headrace.contract.values import OutcomeKind, Priority, Task
 from headrace.v1 import admin_pb2, common_pb2, inference_pb2, queue_pb2, router_pb2
 from tests.contract import strategies as values
 from tests.contract.state_trips import STATE_TRIPS
@@ -46,18 +46,6 @@ def queued(request: Any) -> queue_pb2.QueuedRequest:
 
 def of_queue(message: queue_pb2.QueuedRequest) -> Any:
     return queue.decode_request(message.SerializeToString(), CONTENT_TYPE_PROTOBUF, QUEUE)
-
-
-def generate_response(event: Any) -> inference_pb2.GenerateResponse:
-    match event:
-        case Accepted():
-            return inference.accepted_response(event.request_id, event.position, event.model)
-        case TokenChunk():
-            return inference.tokens_response(event)
-        case Outcome():
-            return inference.finished_response(event)
-        case _:
-            return inference.queued_response(event)
 
 
 def token_event(event: Any) -> queue_pb2.TokenEvent:
@@ -138,7 +126,7 @@ TRIPS = [
     Trip(
         inference_pb2.GenerateResponse,
         values.ACCEPTED | values.POSITIONS | values.CHUNKS | values.STREAM_ENDS,
-        generate_response,
+        inference.generate_response,
         client.decode_generate_response,
     ),
     Trip(
