@@ -76,7 +76,7 @@ class ScheduleSettings(Section):
         " 0: only equal lengths share a batch, and greedy output depends on the prompt alone.",
     )
     max_prefill_s: Seconds = Field(
-        default=0.5,
+        default=1.0,
         description="Seconds that the prefill of a batch of several may take. It cannot be broken off, so urgent work"
         " may have to wait for it; more lets long prompts share a batch.",
     )

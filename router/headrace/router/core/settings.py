@@ -38,7 +38,7 @@ class SchedulerSettings:
 
     max_skew: int = 64
     """Dcap: how many tokens longer than the shortest a prompt of the same batch may be. See `grouping`."""
-    max_prefill_s: float = 0.5
+    max_prefill_s: float = 1.0
     """How long the prefill of a group may take, where that of its first alone does not take longer."""
     group_gain: float = 1.02
     """By how much a further member has to pay for itself."""
