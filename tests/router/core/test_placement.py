@@ -174,8 +174,7 @@ def test_a_placement_is_stable(wants: list[Want], nodes: list[Node], order: Any)
     order.shuffle(wants)
     order.shuffle(nodes)
     assert put(wants, nodes) == placed
-    settled = [replace(n, failed=frozenset()) for n in as_given(nodes, placed, 1000.0)]
-    assert put(wants, settled).nodes == placed.nodes
+    assert put(wants, as_given(nodes, placed, 1000.0)).nodes == placed.nodes
 
 
 @settings(max_examples=200, deadline=None)
