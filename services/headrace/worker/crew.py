@@ -11,9 +11,10 @@ from opentelemetry.trace import Tracer
 
 from headrace.contract.errors import EngineFailed, HeadraceError, Unavailable, UnknownModel
 from headrace.contract.work import StartBatch
-from headrace.worker.batch import Batch, refuse_batch
+from headrace.worker.batch import Batch
 from headrace.worker.embed_batch import EmbedBatch
 from headrace.worker.gate import Gate
+from headrace.worker.held_batch import refuse_batch
 from headrace.worker.lane import Lane
 from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import Outbox

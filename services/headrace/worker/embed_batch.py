@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.contract.errors import EngineFailed, InvalidRequest
+from headrace.contract.errors import InvalidRequest
 from headrace.contract.values import FinishReason
 from headrace.contract.work import BatchEntry, EntryEnd, StartBatch
-from headrace.worker.batch import ENDED_EARLY, LEFT, failure_of
 from headrace.worker.embedding import Embedded, Embedding, TextSlot
 from headrace.worker.encoder import Encoder
 from headrace.worker.gate import Turn
+from headrace.worker.held_batch import HeldBatch, failure_of
 from headrace.worker.outbox import Outbox
 from headrace.worker.serving import ServingModel
 from headrace.worker.spans import BatchTrace, EntryTrace
@@ -28,19 +28,23 @@ class TextEntry:
     trace: EntryTrace | None
     end: EntryEnd | None = None
 
-    def conclude(self, end: EntryEnd) -> bool:
-        """Ends the entry, unless it has ended, without a word to the router; whether it had not."""
-        if self.end is not None:
-            return False
-        self.end = end
-        self.slot.halted = True
-        if self.trace is not None:
-            self.trace.end(end, 0)
-        return True
+    def finish(self, end: EntryEnd, outbox: Outbox) -> None:
+        """Ends the entry, unless it has ended, and tells the router."""
+        if self.end is None:
+            self.conclude(end)
+            outbox.add_end(self.assignment, end)
+
+    def conclude(self, end: EntryEnd) -> None:
+        """Ends the entry, unless it has ended, without a word to the router."""
+        if self.end is None:
+            self.end = end
+            self.slot.halted = True
+            if self.trace is not None:
+                self.trace.end(end, 0)
 
 
-class EmbedBatch:
-    """A batch that a lane runs; see `Batch`, beside which the crew holds it."""
+class EmbedBatch(HeldBatch[TextEntry]):
+    """A batch of texts; it is halted between the pieces that are embedded at once."""
 
     def __init__(
         self,
@@ -53,13 +57,8 @@ class EmbedBatch:
         turn: Turn,
         piece_tokens: int,
     ) -> None:
-        self.id = start.batch
-        self.lane = start.lane
+        super().__init__(start, outbox, trace, turn)
         self.model = model
-        self._outbox = outbox
-        self._trace = trace
-        self._turn = turn
-        self._abandoned = False
         self.entries = self._open_entries(start, model)
         self.job = Embedding(
             encoder=encoder,
@@ -68,64 +67,12 @@ class EmbedBatch:
             piece_tokens=piece_tokens,
         )
 
-    def __repr__(self) -> str:
-        live = sum(entry.end is None for entry in self.entries)
-        return f"<EmbedBatch {self.id} on lane {self.lane}: {live} of {len(self.entries)} entries live>"
-
     def take_step(self, made: Embedded) -> None:
         """The vectors of an entry."""
         entry, end = self.entries[made.index], EntryEnd(finish_reason=FinishReason.END)
-        if entry.conclude(end):
+        if entry.end is None:
+            entry.conclude(end)
             self._outbox.add_vectors(entry.assignment, made.vectors, end)
-
-    @property
-    def paused(self) -> bool:
-        """Whether it is to stand still."""
-        return self._turn.paused
-
-    def pause(self) -> None:
-        """Has the lane stand still from the next piece on."""
-        self._turn.pause()
-        if self._trace is not None:
-            self._trace.pause()
-        self._release_if_over()
-
-    def resume(self) -> None:
-        """Has it go on."""
-        self._turn.resume()
-        if self._trace is not None:
-            self._trace.resume()
-
-    def cancel(self, assignment: int) -> None:
-        """Ends one entry now; what is being computed of it is dropped."""
-        for entry in self.entries:
-            if entry.assignment == assignment:
-                self._finish(entry, EntryEnd(cancelled=True))
-        self._release_if_over()
-
-    def abandon(self) -> None:
-        """Ends all entries without a word to the router, which learns it from the end of the stream."""
-        self._abandoned = True
-        for entry in self.entries:
-            entry.conclude(EntryEnd(failure=failure_of(LEFT)))
-        self._release_if_over()
-
-    def finish(self, failure: EngineFailed | None) -> None:
-        """The lane is free. Entries that have not ended failed."""
-        for entry in self.entries:
-            self._finish(entry, EntryEnd(failure=failure_of(failure or ENDED_EARLY)))
-        if not self._abandoned:
-            self._outbox.add_batch_ended(self.id, self.lane)
-        if self._trace is not None:
-            self._trace.end("" if failure is None else failure.code)
-
-    def _finish(self, entry: TextEntry, end: EntryEnd) -> None:
-        if entry.conclude(end):
-            self._outbox.add_end(entry.assignment, end)
-
-    def _release_if_over(self) -> None:
-        if all(entry.end is not None for entry in self.entries):
-            self._turn.release()
 
     def _open_entries(self, start: StartBatch, model: ServingModel) -> list[TextEntry]:
         entries: list[TextEntry] = []
@@ -137,7 +84,7 @@ class EmbedBatch:
             try:
                 _check(sent, model)
             except InvalidRequest as error:
-                self._finish(entry, EntryEnd(failure=failure_of(error)))
+                entry.finish(EntryEnd(failure=failure_of(error)), self._outbox)
             else:
                 entries.append(entry)
         return entries
