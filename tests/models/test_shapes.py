@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.models.ctranslate2_file import MODEL_FILE, read_variables
+from headrace.models.engine_file import MODEL_NAME, read_engine_file
 from headrace.models.errors import BadGguf, BadModelFile, UnsupportedModel
 from headrace.models.fake import install_fake_model
 from headrace.models.memory import kv_bytes_per_token
@@ -100,17 +100,17 @@ def test_a_model_without_a_network_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 3, 4, 60, 2000])
 def test_a_truncated_model_file_is_told(tiny: StoredModel, tmp_path: Path, kept: int) -> None:
     """Wherever it ends, before anything is read of its weights."""
-    whole = (tiny.path / MODEL_FILE).read_bytes()
-    cut = tmp_path / MODEL_FILE
+    whole = (tiny.path / MODEL_NAME).read_bytes()
+    cut = tmp_path / MODEL_NAME
     cut.write_bytes(whole[:kept])
     with pytest.raises(BadModelFile, match="truncated"):
-        read_variables(cut)
+        read_engine_file(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"GGUF" + bytes(60), b"\xff" * 64, struct.pack("<I", 6) + b"\xff" * 64])
 def test_another_file_is_no_model_file(tmp_path: Path, content: bytes) -> None:
     """It is told as such, and nothing of its supposed size is made."""
-    (tmp_path / MODEL_FILE).write_bytes(content)
+    (tmp_path / MODEL_NAME).write_bytes(content)
     with pytest.raises(BadModelFile):
         shape_of_folder(tmp_path)
 

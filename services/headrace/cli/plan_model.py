@@ -8,7 +8,7 @@ from pathlib import Path
 from headrace.cli.model_needed import check_there
 from headrace.contract.errors import InvalidRequest
 from headrace.contract.subjects import is_name
-from headrace.models.ctranslate2_file import MODEL_FILE
+from headrace.models.engine_file import MODEL_NAME
 from headrace.models.manifest import MANIFEST_NAME, Manifest, read_manifest
 from headrace.models.network_shape import NetworkShape
 from headrace.models.shape_of_checkpoint import CONFIG_FILE, shape_of_checkpoint
@@ -61,8 +61,8 @@ def _in_folder(text: str, folder: Path) -> PlannedModel:
         return PlannedModel(
             name=text, shape=shape_of_stored(StoredModel(manifest, folder)), manifest=manifest
         )
-    if (folder / MODEL_FILE).exists():
+    if (folder / MODEL_NAME).exists():
         return PlannedModel(name=text, shape=shape_of_folder(folder))
     if (folder / CONFIG_FILE).exists():
         return PlannedModel(name=text, shape=shape_of_checkpoint(folder))
-    raise InvalidRequest("MODEL", f"the folder {text} has neither {MODEL_FILE} nor {CONFIG_FILE}")
+    raise InvalidRequest("MODEL", f"the folder {text} has neither {MODEL_NAME} nor {CONFIG_FILE}")

@@ -1,4 +1,7 @@
-"""What a CTranslate2 `model.bin` holds: its header, and each variable but for its weights."""
+"""What a CTranslate2 `model.bin` holds, without its weights: each is skipped, so that a large file is read at once.
+
+Source: `ctranslate2.specs.model_spec.ModelSpec._serialize`, binary versions 2 to 6.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from headrace.models.errors import BadCheckpoint, UnsupportedModel
+from headrace.models.errors import BadModelFile, UnsupportedModel
 from headrace.models.manifest import ModelTask
 
 MODEL_NAME = "model.bin"
@@ -20,6 +23,7 @@ _TASKS: Mapping[str, ModelTask] = {
 }
 _TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
 _VERSIONS = range(2, 7)
+_MOST_VARIABLES = 1_000_000
 _MOST_DIMENSIONS = 8
 _KEPT_BYTES = 8
 """Of a variable's value: enough for a single number."""
@@ -77,33 +81,36 @@ class EngineFile:
 
     @property
     def parameters(self) -> int:
-        return sum(v.count for name, v in self.variables.items() if not name.endswith("_scale"))
+        return sum(v.count for name, v in self.variables.items() if v.shape and not name.endswith("_scale"))
 
 
 def read_engine_file(folder: Path) -> EngineFile:
-    """The `model.bin` in `folder`. Raises BadCheckpoint where it is damaged or truncated, UnsupportedModel for a kind
-    of network that Headrace has no use for.
+    """The `model.bin` in `folder`. Raises BadModelFile where it is missing, damaged or truncated, UnsupportedModel for
+    a kind of network that Headrace has no use for.
     """
     path = folder / MODEL_NAME
     try:
         with path.open("rb") as file:
             return _parse(path, file, path.stat().st_size)
-    except FileNotFoundError as error:
-        raise BadCheckpoint(folder, f"it has no {MODEL_NAME}") from error
+    except OSError as error:
+        raise BadModelFile(path, error.strerror or str(error)) from error
     except (struct.error, ValueError, IndexError, EOFError) as error:
-        raise BadCheckpoint(folder, f"{MODEL_NAME} is damaged or truncated") from error
+        raise BadModelFile(path, "damaged or truncated") from error
 
 
 def _parse(path: Path, file: BinaryIO, size: int) -> EngineFile:
     version = _number(file, "I")
     if version not in _VERSIONS:
-        raise BadCheckpoint(path.parent, f"{MODEL_NAME} is no CTranslate2 model, or of an unknown version")
+        raise BadModelFile(path, f"no CTranslate2 model, or of an unknown version (it says {version})")
     spec = _text(file)
     if spec not in _TASKS:
         raise UnsupportedModel(path.parent.name, f"it is a {spec}; known are {', '.join(_TASKS)}")
     _number(file, "I")  # the revision: the engine looks at it
     variables = {}
-    for _ in range(_number(file, "I")):
+    count = _number(file, "I")
+    if count > _MOST_VARIABLES:
+        raise ValueError("too many variables")
+    for _ in range(count):
         name = _text(file)
         dimensions = _number(file, "B")
         if dimensions > _MOST_DIMENSIONS:

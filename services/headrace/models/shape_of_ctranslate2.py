@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 
-from headrace.models.ctranslate2_file import MODEL_FILE, Variable, read_variables
+from headrace.models.engine_file import EngineFile, Stored, read_engine_file
 from headrace.models.errors import BadModelFile, UnsupportedModel
 from headrace.models.manifest import Manifest
 from headrace.models.network_shape import NetworkShape
 from headrace.models.store import StoredModel
 
-_LAYER = re.compile(r"decoder/layer_(\d+)/")
 _FIRST = "decoder/layer_0"
 
 
@@ -27,24 +24,22 @@ def shape_of_folder(folder: Path, *, context_length: int = 0) -> NetworkShape:
     """That of the `model.bin` in `folder`, which does not say the context length. Raises BadModelFile,
     UnsupportedModel.
     """
-    path = folder / MODEL_FILE
-    found = read_variables(path)
-    if any(name.startswith("encoder/") for name in found):
+    found = read_engine_file(folder)
+    if found.task != "generate":
         raise UnsupportedModel(str(folder), "it has an encoder; plans are for models that generate")
-    layers = {int(match[1]) for name in found if (match := _LAYER.match(name))}
-    if not layers:
+    if not (layers := found.layers("decoder")):
         raise UnsupportedModel(str(folder), "it has no decoder")
-    embeddings = _matrix(found, "decoder/embeddings/weight", path)
-    heads = _heads(found, path)
-    output = _matrix(found, f"{_FIRST}/self_attention/linear_1/weight", path)
+    embeddings = _matrix(found, "decoder/embeddings/weight")
+    heads = _heads(found)
+    output = _matrix(found, f"{_FIRST}/self_attention/linear_1/weight")
     return NetworkShape(
-        layers=len(layers),
+        layers=layers,
         width=embeddings.shape[1],
-        inner=_matrix(found, f"{_FIRST}/ffn/linear_0/weight", path).shape[0],
+        inner=_matrix(found, f"{_FIRST}/ffn/linear_0/weight").shape[0],
         heads=heads,
         head_dim=max(1, output.shape[1] // heads),
         vocabulary=embeddings.shape[0],
-        parameters=sum(one.count for name, one in found.items() if one.shape and not name.endswith("_scale")),
+        parameters=found.parameters,
         context_length=context_length,
         stored=embeddings.type,
     )
@@ -72,15 +67,15 @@ def shape_of_manifest(manifest: Manifest) -> NetworkShape:
     )
 
 
-def _matrix(found: Mapping[str, Variable], name: str, path: Path) -> Variable:
-    variable = found.get(name)
+def _matrix(found: EngineFile, name: str) -> Stored:
+    variable = found.variables.get(name)
     if variable is None or len(variable.shape) != 2 or not all(variable.shape):
-        raise BadModelFile(path, f"it has no matrix {name!r}")
+        raise BadModelFile(found.path, f"it has no matrix {name!r}")
     return variable
 
 
-def _heads(found: Mapping[str, Variable], path: Path) -> int:
-    heads = found.get("decoder/num_heads")
-    if heads is None or heads.value < 1:
-        raise BadModelFile(path, "it does not say how many heads it has")
-    return heads.value
+def _heads(found: EngineFile) -> int:
+    heads = found.number("decoder/num_heads")
+    if heads is None or heads < 1:
+        raise BadModelFile(found.path, "it does not say how many heads it has")
+    return heads
