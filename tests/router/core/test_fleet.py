@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from headrace.contract.costs import ModelCost
-from headrace.router.core.fleet import Batch, Fleet
+from headrace.router.core.fleet import Fleet
+from headrace.router.core.worker import Batch
 from tests.router.core.dialogue import costs, held
 
 M, N, MN = frozenset("m"), frozenset("n"), frozenset("mn")

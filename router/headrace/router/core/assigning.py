@@ -19,7 +19,7 @@ from zlib import crc32
 from headrace.contract.values import Priority
 from headrace.router.core.commands import Assignment, Command, Pause, Regrouped, Resume, Start
 from headrace.router.core.fairness import Fairness
-from headrace.router.core.fleet import Batch, Fleet, Worker, slack_s
+from headrace.router.core.fleet import Fleet
 from headrace.router.core.grouping import GroupRules, form_group, goes_apart
 from headrace.router.core.held import Held
 from headrace.router.core.lives import Lives
@@ -30,6 +30,7 @@ from headrace.router.core.overload import limit_s, may_refuse, refusal
 from headrace.router.core.placing import choose, fastest_first
 from headrace.router.core.settings import SchedulerSettings
 from headrace.router.core.waiting import Line
+from headrace.router.core.worker import Batch, Worker, slack_s
 
 LEAST_URGENT = max(Priority)
 

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from math import inf
 
 from headrace.contract.values import Task
-from headrace.router.core.fleet import Batch, Fleet, Worker
+from headrace.router.core.fleet import Fleet
 from headrace.router.core.grouping import Group, GroupRules, form_group, goes_alone
 from headrace.router.core.held import Held, Running
 from headrace.router.core.lockstep import Costs, Extent, moments_s
@@ -16,6 +16,7 @@ from headrace.router.core.outlook import Outlook
 from headrace.router.core.regrouping import merger
 from headrace.router.core.settings import SchedulerSettings
 from headrace.router.core.waiting import Line, WaitingList
+from headrace.router.core.worker import Batch, Worker
 
 LOOK_AGAIN = 0.25
 """Of what a batch still runs: after that long it is looked at again, if nothing was to be gained."""

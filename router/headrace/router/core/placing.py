@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 
-from headrace.router.core.fleet import Worker
 from headrace.router.core.held import Held
+from headrace.router.core.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)

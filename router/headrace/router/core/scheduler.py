@@ -15,7 +15,7 @@ from headrace.router.core.commands import Command, Pull, WakeAt
 from headrace.router.core.demand import Demand
 from headrace.router.core.estimate import Estimate
 from headrace.router.core.fairness import Fairness
-from headrace.router.core.fleet import Batch, Fleet
+from headrace.router.core.fleet import Fleet
 from headrace.router.core.held import Held, Waiting
 from headrace.router.core.lives import Lives
 from headrace.router.core.outlook import Outlook
@@ -23,6 +23,7 @@ from headrace.router.core.overload import limit_s, may_refuse, refusal, victims
 from headrace.router.core.settings import SchedulerSettings
 from headrace.router.core.view import QueueView, WorkerView, view_queues, view_workers
 from headrace.router.core.waiting import WaitingList
+from headrace.router.core.worker import Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

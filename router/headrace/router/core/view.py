@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headrace.contract.values import Priority
-from headrace.router.core.fleet import Batch, Fleet
+from headrace.router.core.fleet import Fleet
 from headrace.router.core.lives import Lives
+from headrace.router.core.worker import Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
