@@ -8,6 +8,7 @@ What a lane takes comes from the calibration, where there is one.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import psutil
@@ -41,12 +42,9 @@ def free_bytes(device: Device) -> int:
         free = free_cuda_bytes(device.index)
         return device.memory_bytes if free is None else free - round(_KEPT_FREE * device.memory_bytes)
     free = psutil.virtual_memory().available
-    for limit, used in (("memory.max", "memory.current"),):  # a container's share
-        try:
-            share = int((_CGROUP / limit).read_text()) - int((_CGROUP / used).read_text())
-            free = min(free, share + _reclaimable())
-        except (OSError, ValueError):
-            continue
+    with contextlib.suppress(OSError, ValueError):  # a container's share, where it has one
+        share = int((_CGROUP / "memory.max").read_text()) - int((_CGROUP / "memory.current").read_text())
+        free = min(free, share + _reclaimable())
     return max(0, int(free - _KEPT_FREE * usable_memory_bytes()))
 
 
