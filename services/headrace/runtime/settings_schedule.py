@@ -76,9 +76,9 @@ class ScheduleSettings(Section):
         " 0: only equal lengths share a batch, and greedy output depends on the prompt alone.",
     )
     max_prefill_s: Seconds = Field(
-        default=1.0,
-        description="Seconds that the prefill of a batch of several may take. It cannot be broken off, so urgent work"
-        " may have to wait for it; more lets long prompts share a batch.",
+        default=0.5,
+        description="Seconds that the prefill of a batch of several may take where its worker runs no other batch that"
+        " could be paused meanwhile: a prefill cannot be broken off, so urgent work may have to wait for it.",
     )
     group_gain: float = Field(
         default=1.02,

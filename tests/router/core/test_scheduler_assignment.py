@@ -7,7 +7,18 @@ import pytest
 from headrace.contract.values import GREEDY, Priority, Sampling
 from headrace.router.core.commands import Assignment, Command, Settle, Start
 from headrace.router.core.events import BatchEnded, RequestArrived, WorkerDraining, WorkerLost
-from tests.router.core.dialogue import Dialogue, batches, ended, failed, groups, joined, request, who
+from tests.router.core.dialogue import (
+    Dialogue,
+    batches,
+    costs,
+    ended,
+    failed,
+    groups,
+    joined,
+    made,
+    request,
+    who,
+)
 
 
 def test_a_request_starts_on_a_free_lane_as_it_arrives() -> None:
@@ -198,3 +209,15 @@ def test_numbers_of_batches_and_assignments_are_never_used_twice() -> None:
     ]
     assert len(numbers) == 20 + len(started)
     assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize(("made_some", "expected"), [(False, ["b"]), (True, ["b", "c"])])
+def test_a_long_prefill_needs_a_batch_that_could_make_room(made_some: bool, expected: list[str]) -> None:
+    """Urgent work would have to wait for it, unless another batch of the worker can be held at its next step."""
+    slow = costs(step_s=0.1, prefill_s=0.04)  # 0.36 s for one prompt, 0.72 s for two together
+    mesh = Dialogue(joined(lanes=4, slots=2, cost=slow))
+    running, first = mesh.start(request("running")), mesh.start(request("first"))
+    mesh.tell(request("b"), request("c"))
+    if made_some:
+        mesh.tell(made(running.assignments[0], 0))
+    assert groups(mesh.end(first)) == [expected]

@@ -264,7 +264,7 @@ class Assigning:
             max_skew=settings.max_skew,
             gain=settings.group_gain,
             misses=settings.group_misses,
-            prefill_s=settings.max_prefill_s,
+            prefill_s=inf if worker.can_make_room else settings.max_prefill_s,
             token_s=settings.token_s[head.priority],
             extent=self._outlook.extent,
             first_token_within_s=lambda held: (

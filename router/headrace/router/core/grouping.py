@@ -7,7 +7,8 @@ first, and one is taken if
     it shares model, sampling and effective class with the head, and its tenant is not ahead of its share
     the longest context exceeds the shortest by at most Dcap
     T(G) + T(r) ≥ gain · T(G + r): together they take less of the lane than one after the other
-    its prefill takes no longer than the setting allows: it cannot be broken off for anything more urgent
+    its prefill takes no longer than the setting allows, as it cannot be broken off for anything more urgent; but any
+    time where its worker runs another batch that can be held meanwhile
     everybody's output comes at the objective per token of the class, and nobody's first token comes too late by it
 
 up to the share of this lane:  cap = ceil(compatible waiting / free slots), at most the worker's largest batch.

@@ -38,8 +38,10 @@ class SchedulerSettings:
 
     max_skew: int = 64
     """Dcap: how many tokens longer than the shortest a prompt of the same batch may be. See `grouping`."""
-    max_prefill_s: float = 1.0
-    """How long the prefill of a group may take, where that of its first alone does not take longer."""
+    max_prefill_s: float = 0.5
+    """How long the prefill of a group may take, where that of its first alone does not take longer and the worker runs
+    nothing else that could be held for urgent work meanwhile.
+    """
     group_gain: float = 1.02
     """By how much a further member has to pay for itself."""
     group_misses: int = 2

@@ -122,6 +122,11 @@ class Worker:
     def has_apart(self) -> bool:
         return any(batch is not None and batch.apart for batch in self.lanes)
 
+    @property
+    def can_make_room(self) -> bool:
+        """Whether a batch that runs on it can be held at its next step, as its prefill is over."""
+        return any(batch.runs and batch.stepping for batch in self.batches())
+
     def pace_class(self, model: str) -> int:
         """Equal for workers that are about equally fast; lower is faster."""
         return round(log(self.pace[model]) / PACE_STEP)
