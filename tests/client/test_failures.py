@@ -127,3 +127,16 @@ async def test_statuses_that_are_not_ours_have_their_place_in_the_tree() -> None
         too_large = await caught(call, b"x" * 2000)
         assert isinstance(too_large, errors.InvalidRequest)
         assert "2000 vs. 1024" in str(too_large)
+
+
+async def test_a_call_that_was_cut_off_was_not_refused() -> None:
+    """Whoever answered is gone; the request may be asked again."""
+
+    async def answer(request: Any, context: Any) -> bytes:
+        await context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
+        return b""
+
+    async with failing_call(answer) as call:
+        got = await caught(call)
+    assert isinstance(got, errors.Unavailable)
+    assert "cut the call off" in str(got)

@@ -102,6 +102,8 @@ class ActingGateway(InferenceServiceServicer):
         self.name = name
         self.breaks = breaks
         self.hangs = False
+        self.cuts_off = False
+        """Whether it breaks them as gRPC does with what runs in a server that ends, without an error of ours."""
         self.error: Exception = Unavailable("gateway", "it is stopping")
         self.refuses: Exception | None = None
         self.address = ""
@@ -132,7 +134,7 @@ class ActingGateway(InferenceServiceServicer):
         if self.breaks == -1:
             raise self.error
         yield accepted_response(request_id, HERE)
-        async for event in self._stream(request_id, 0):
+        async for event in self._stream(request_id, 0, context):
             yield generate_response(event)
 
     async def Attach(self, request: Any, context: Any) -> AsyncIterator[Any]:
@@ -142,14 +144,16 @@ class ActingGateway(InferenceServiceServicer):
         if wanted.request_id not in self.mesh.published:
             raise NotFound("request", wanted.request_id)
         yield attach_response(Accepted(request_id=wanted.request_id, position=HERE))
-        async for event in self._stream(wanted.request_id, wanted.from_index):
+        async for event in self._stream(wanted.request_id, wanted.from_index, context):
             yield attach_response(event)
 
-    async def _stream(self, request_id: str, index: int) -> AsyncIterator[TokenChunk | Outcome]:
+    async def _stream(self, request_id: str, index: int, context: Any) -> AsyncIterator[TokenChunk | Outcome]:
         for at in range(index, len(TEXT)):
             if self.breaks is not None and at >= self.breaks:
                 if self.hangs:
                     await asyncio.sleep(LIMIT_S)
+                if self.cuts_off:
+                    await context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
                 raise self.error
             yield chunk(at, at + 1)
         yield outcome(request_id)
@@ -230,6 +234,15 @@ def check_whole(events: list[unbroken.Event], from_index: int = 0) -> None:
 async def test_a_stream_goes_on_at_the_next_gateway(serve: Serve, mesh: Mesh) -> None:
     """From its last index, and nothing is asked for twice."""
     one, two = await serve("one", breaks=10), await serve("two")
+    async with HeadraceClient(f"{one.address},{two.address}") as client:
+        check_whole(await read(client))
+    assert (mesh.attached_from, len(mesh.published)) == ([10], 1)
+
+
+async def test_a_stream_that_is_cut_off_goes_on(serve: Serve, mesh: Mesh) -> None:
+    """By a gateway that ends, or by a proxy: gRPC tells CANCELLED, and no error of ours."""
+    one, two = await serve("one", breaks=10), await serve("two")
+    one.cuts_off = True
     async with HeadraceClient(f"{one.address},{two.address}") as client:
         check_whole(await read(client))
     assert (mesh.attached_from, len(mesh.published)) == ([10], 1)

@@ -39,6 +39,9 @@ def error_of_call(error: grpc.aio.AioRpcError) -> HeadraceError:
             return errors.Overloaded(problem.message or "refused", DEFAULT_RETRY_S)
         case grpc.StatusCode.UNAVAILABLE:
             return errors.Unavailable("gateway", problem.message or "not reachable")
+        case grpc.StatusCode.CANCELLED:
+            # Not by this client, which is not told: a gateway that ends cuts off what still runs, as a proxy does.
+            return errors.Unavailable("gateway", "it cut the call off")
         case status:
             return HeadraceError(f"{status.name}: {problem.message}")
 
