@@ -23,6 +23,9 @@ MIB = 1024 * 1024
 QUEUE = "hr.v1.req.fake.normal.default"
 BALLAST = "hr.v1.res.ballast"
 
+ROOMY_MESSAGES = 40
+"""Messages of 4 MiB in a store of 200 MB: they leave room to work in, and are quickly made too many again."""
+
 
 async def _fill(js: JetStreamContext, subject: str) -> None:
     """Publishes to subjects under `subject` until the broker has room for nothing more."""
@@ -99,8 +102,11 @@ async def test_no_room_at_all(tmp_path: Path) -> None:
         async with local_mesh(tmp_path, server.url, step_s=0.05, **bounds) as mesh:
             js = mesh.nats.jetstream()
             await js.add_stream(name="BALLAST", subjects=["ballast.>"])
+            await _fill_server(js)
+            await js.purge_stream("BALLAST", keep=ROOMY_MESSAGES)
             async with Asking(mesh.client, clients=2) as asking:
                 await asking.some_end(1)
+                await asking.submit(1, tokens=100)  # five seconds long: it ends when there is no room
                 await _fill_server(js)
                 with pytest.raises(Overloaded):
                     await mesh.client.submit(model="fake", prompt="p")
@@ -112,6 +118,7 @@ async def test_no_room_at_all(tmp_path: Path) -> None:
 
 
 async def _fill_server(js: JetStreamContext) -> None:
+    """Publishes messages of 4 MiB until the server has no room for another."""
     body = b"x" * 4 * MIB
     with pytest.raises(nats.errors.Error, match="insufficient resources"):
         while True:

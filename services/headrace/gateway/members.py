@@ -19,6 +19,13 @@ log = structlog.get_logger(__name__)
 DRAIN_ANSWER_S = 2.0
 """How long a member that was there a moment ago may take to say that its drain has begun."""
 
+FIRST_ANSWER_S = 2.0
+"""How long the first answer may take. There is one: the gateway that asks is a member, too. A machine with much else to
+do would else say that there is nobody."""
+
+LATE_ANSWER_S = 2.0
+"""How long answers are waited for where the member that is to drain was not among those that came at once."""
+
 _ORDER = {kind: place for place, kind in enumerate(MemberKind)}
 _PENDING_ANSWERS = 10_000
 """Answers that wait to be read, one per process; more processes than that are not listed."""
@@ -28,12 +35,15 @@ class Members:
     """Asks everybody who is there. Holds nothing; all methods raise Unavailable where the broker is away."""
 
     def __init__(self, nc: Client, *, wait_s: float) -> None:
-        """`wait_s` is how long answers are waited for: nobody knows how many will come."""
+        """`wait_s` is how long answers are waited for after the first: nobody knows how many will come."""
         self._nc = nc
         self._wait_s = wait_s
 
     async def gather(self) -> tuple[Member, ...]:
         """Routers, gateways, workers, each by id."""
+        return await self._gather(self._wait_s)
+
+    async def _gather(self, wait_s: float) -> tuple[Member, ...]:
         require_connection(self._nc)
         inbox = self._nc.new_inbox()
         found: list[Member] = []
@@ -41,8 +51,10 @@ class Members:
             answers = await self._nc.subscribe(inbox, pending_msgs_limit=_PENDING_ANSWERS)
             try:
                 await self._nc.publish(ADMIN_STATUS, reply=inbox)
-                async with asyncio.timeout(self._wait_s):
+                async with asyncio.timeout(FIRST_ANSWER_S) as limit:
                     async for answer in answers.messages:
+                        if not found:
+                            limit.reschedule(asyncio.get_running_loop().time() + wait_s)
                         found += _members(answer.data)
             except TimeoutError:
                 pass
@@ -56,8 +68,11 @@ class Members:
         """Has a member drain and end. Raises UnknownMember, or InvalidRequest("kind") where several have that id."""
         if not member_id:
             raise InvalidRequest("id", "must say which member is to drain")
-        members = await self.gather()
-        kinds = {member.kind for member in members if member.id == member_id and kind in (None, member.kind)}
+        members = await self._gather(self._wait_s)
+        kinds = _kinds(members, kind, member_id)
+        if not kinds:  # it may be a busy machine that answers late
+            members = await self._gather(max(self._wait_s, LATE_ANSWER_S))
+            kinds = _kinds(members, kind, member_id)
         if not kinds or not is_name(member_id):
             raise UnknownMember(
                 member_id, [member.title for member in members if kind in (None, member.kind)]
@@ -73,6 +88,10 @@ class Members:
             raise Unavailable(found.value, f"{member_id} does not answer; list the members again") from error
         except nats.errors.Error as error:
             raise unanswered(error) from error
+
+
+def _kinds(members: tuple[Member, ...], kind: MemberKind | None, member_id: str) -> set[MemberKind]:
+    return {member.kind for member in members if member.id == member_id and kind in (None, member.kind)}
 
 
 def _members(body: bytes) -> tuple[Member, ...]:

@@ -180,8 +180,8 @@ class GatewaySettings(Section):
     )
     admin_wait_s: Seconds = Field(
         default=0.3,
-        description="Seconds that the members get to answer when an operator lists them: far more than it takes, as"
-        " one that is late is not listed.",
+        description="Seconds that the members get to answer after the first when an operator lists them: far more than"
+        " it takes, as one that is late is not listed.",
     )
     drain_grace_s: Seconds = Field(
         default=30.0, description="Seconds that open streams get to end when the gateway is told to stop."
