@@ -152,7 +152,7 @@ def test_a_kept_request_outlives_ctrl_c(mesh: Running) -> None:
 def test_ctrl_c_ends_an_attached_view_and_nothing_else(mesh: Running) -> None:
     """The request goes on to its end."""
     at = ("--address", mesh.gateway)
-    request_id = run("submit", *at, "--max-tokens", "100", "hello").stdout.strip()
+    request_id = run("submit", *at, "--max-tokens", "200", "hello").stdout.strip()
     with Running("attach", *at, "--json", request_id) as stream:
         stream.wait_for('"first_index"')
         assert stream.end(signal.SIGINT) == 130

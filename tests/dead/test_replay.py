@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from nats.js.errors import APIError
 
 from headrace.contract.ids import is_request_id
 from headrace.contract.queue_wire import decode_request, encode_request
@@ -175,7 +176,7 @@ class TestWithARouter:
             await publish(letters, planned)
             await answer(hands, planned.new_request_id, "ok")
             await mesh.result(a_request(id=planned.new_request_id))
-            await forget_ids(mesh)
+            await forget_id(mesh, planned.new_request_id)
             made = await replay(letters, letter)
             assert (made.again, made.new_request_id) == (False, planned.new_request_id)
             await nothing_runs(mesh, hands)
@@ -272,7 +273,11 @@ async def change_requests(mesh: Mesh, **changes: object) -> None:
     await js.update_stream(config.evolve(**changes))
 
 
-async def forget_ids(mesh: Mesh) -> None:
-    """As time does: the broker forgets the ids of messages that it took."""
+async def forget_id(mesh: Mesh, request_id: str) -> None:
+    """As time does: the broker forgets the id of a message that it took. Asked with one that it must refuse."""
     await change_requests(mesh, duplicate_window=0.1)
-    await asyncio.sleep(0.3)  # nothing tells of it
+    headers = {HEADER_REQUEST_ID: request_id, "Nats-Expected-Last-Sequence": "1000000"}
+    with pytest.raises(APIError, match="wrong last sequence"):
+        async with asyncio.timeout(10):
+            while (await mesh.nats.jetstream().publish(QUEUE, b"{}", headers=headers)).duplicate:  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.02)

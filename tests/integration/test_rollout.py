@@ -165,8 +165,9 @@ async def test_a_canary_that_is_late_is_rolled_back_by_itself(tmp_path: Path) ->
                 seen += await asyncio.gather(*(ask(mesh) for _ in range(4)))
         assert state.alias.stable == OLD
         assert state.alias.note.startswith("new was rolled back: 100% of its requests are late")
-        late = {one.model: (one.late > 0, one.failed) for one in state.counts.versions}
-        assert late == {OLD: (False, 0), NEW: (True, 0)}
+        late = {one.model: one.late for one in state.counts.versions}
+        assert late[NEW] > late[OLD], "a busy machine may have made one of the old ones late as well"
+        assert not any(one.failed for one in state.counts.versions)
         assert {outcome.kind for outcome in seen} == {OutcomeKind.COMPLETED}
         await mesh.admin.set_alias(ALIAS, OLD)
         assert {(await ask(mesh)).model for _ in range(3)} == {OLD}

@@ -209,7 +209,9 @@ async def publishing(one: Router, record: Record) -> AsyncIterator[tuple[Deliver
         delivery.forget(lost)
         gone.set()
 
-    leases = Leases(ledger=one.ledger, ownership=one.ownership, health=health, ack_wait_s=1.0, taken=let_go)
+    leases = Leases(
+        one.client, ledger=one.ledger, ownership=one.ownership, health=health, ack_wait_s=1.0, taken=let_go
+    )
     delivery = Delivery(one.client, gateways=Gateways("a"), leases=leases, health=health)
     record.leased_s = asyncio.get_running_loop().time() - 2.0
     running = asyncio.ensure_future(delivery.run())

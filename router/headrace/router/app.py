@@ -208,6 +208,7 @@ class Router:
             taken=self._conductor.taken,
         )
         self._leases = Leases(
+            connection,
             ledger=self._ledger,
             ownership=self._ownership,
             health=health,

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from headrace.contract.claims import HandOver, Running
@@ -34,6 +35,7 @@ class Leases:
 
     def __init__(
         self,
+        connection: Client,
         *,
         ledger: Ledger,
         ownership: Ownership,
@@ -42,6 +44,7 @@ class Leases:
         taken: Callable[[Record], None],
     ) -> None:
         """`taken` is called where another router has a request that is held here."""
+        self._connection = connection
         self._ledger = ledger
         self._ownership = ownership
         self._health = health
@@ -61,13 +64,21 @@ class Leases:
                 log.warning("leases.not_extended", problem=type(error).__name__)
 
     async def _extend(self) -> None:
+        said_s = _now()
+        said = []
         for record in self._ledger:
             if record.hold not in (Hold.CLAIMING, Hold.OWNED):
                 continue
             if self.question(record) is not None:
                 continue
             await record.message.in_progress()
-            record.leased_s = _now()
+            said.append(record)
+        if not said:
+            return
+        # What stands still may do so with all this unsent: it counts once the broker is known to have read it.
+        await self._connection.flush(max(1, round(self._ack_wait_s)))
+        for record in said:
+            record.leased_s = max(record.leased_s, said_s)
 
     def _lapsed(self, record: Record) -> bool:
         return _now() - record.leased_s > self._ack_wait_s
