@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.js.api import ConsumerInfo
 
 from headrace.contract.ids import new_request_id
 from headrace.contract.queue_wire import decode_result, encode_request
@@ -71,6 +72,16 @@ class Mesh:
         async with asyncio.timeout(5):
             while (await self.nats.jetstream().stream_info(REQUESTS_STREAM)).state.messages:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
+
+    async def held(self, count: int) -> None:
+        """Returns when routers hold so many messages."""
+        async with asyncio.timeout(5):
+            while sum(each.num_ack_pending or 0 for each in await self._consumers()) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)  # from the router's socket into its core
+
+    async def _consumers(self) -> list[ConsumerInfo]:
+        return await self.nats.jetstream().consumers_info(REQUESTS_STREAM)
 
     async def restart_nats(self, *, away_s: float) -> None:
         """The broker goes, and comes back at the same address with what it had stored."""
