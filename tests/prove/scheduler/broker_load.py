@@ -30,6 +30,7 @@ class BrokerLoad:
         self._connection: Client | None = None
         self._heard = asyncio.Event()
         self.answered: dict[str, int] = {}
+        self._published = 0
 
     async def publish(self, model: str, tenant: str, count: int, tokens: int) -> None:
         """Puts `count` requests of normal priority into the queue of `tenant`."""
@@ -43,9 +44,17 @@ class BrokerLoad:
                 json.dumps({**body, "id": request_id}).encode(),
                 headers={HEADER_REQUEST_ID: request_id},
             )
+            self._published += 1
             if number % TOGETHER == TOGETHER - 1:
                 await self._connection.flush(30)
         await self._connection.flush(30)
+
+    async def all_stored(self) -> None:
+        """Returns when the broker has stored all that was published: it takes more at once than it stores."""
+        assert self._connection is not None
+        js = self._connection.jetstream()
+        while (await js.stream_info(REQUESTS_STREAM)).state.last_seq < self._published:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
     async def waiting(self) -> int:
         """Requests in the broker, those that run included."""
