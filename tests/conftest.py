@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 
+# A shell that starts this in the background has it ignore Ctrl-C, and with it each process that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before gRPC is imported: its handling of forks can crash the processes that tests start, at their start.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 

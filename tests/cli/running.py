@@ -17,7 +17,7 @@ from typing import Self
 
 import psutil
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 """For one line, on a machine that is busy with other things."""
 
 

@@ -84,7 +84,7 @@ def test_router_and_gateway_drain_and_come_back(mesh: Running, kind: str) -> Non
 def test_a_drain_that_takes_longer_than_the_wait_is_said(mesh: Running) -> None:
     """It goes on all the same; without a wait the command returns at once."""
     worker = members(mesh)["worker"]["id"]
-    with Running("generate", "--address", mesh.gateway, "--json", "--max-tokens", "700", "hello") as stream:
+    with Running("generate", "--address", mesh.gateway, "--json", "--max-tokens", "1000", "hello") as stream:
         stream.wait_for('"first_index": 5,')
         begun = run("drain", "--address", mesh.gateway, "--wait", "0", worker)
         assert (begun.returncode, begun.stdout) == (0, "")
