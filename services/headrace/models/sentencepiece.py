@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers
+from tokenizers import AddedToken, Tokenizer, decoders
 from tokenizers.models import BPE, Unigram
 
-SPACE = "▁"
+from headrace.models.text_rules import SPACE, text_rules
 
 
 class PieceKind(enum.IntEnum):
@@ -76,7 +76,7 @@ def piece_bpe(
             byte_fallback=with_bytes,
         )
     )
-    tokenizer.normalizer = _normaliser(charsmap, squeeze_spaces, leading_space)
+    tokenizer.normalizer = text_rules(charsmap, squeeze_spaces=squeeze_spaces, leading_space=leading_space)
     tokenizer.decoder = _decoder(leading_space)
     _add_tokens(tokenizer, pieces)
     return tokenizer
@@ -93,23 +93,12 @@ def piece_unigram(model: PieceModel) -> Tokenizer:
             byte_fallback=any(piece.kind == PieceKind.BYTE for piece in pieces),
         )
     )
-    tokenizer.normalizer = _normaliser(model.charsmap, model.squeeze_spaces, model.leading_space)
+    tokenizer.normalizer = text_rules(
+        model.charsmap, squeeze_spaces=model.squeeze_spaces, leading_space=model.leading_space
+    )
     tokenizer.decoder = _decoder(model.leading_space)
     _add_tokens(tokenizer, pieces)
     return tokenizer
-
-
-def _normaliser(charsmap: bytes, squeeze_spaces: bool, leading_space: bool) -> normalizers.Normalizer:
-    steps: list[normalizers.Normalizer] = []
-    if charsmap:
-        steps.append(normalizers.Precompiled(charsmap))
-    if squeeze_spaces:
-        # Spaces only: other white space stays.
-        steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
-    if leading_space:
-        steps.append(normalizers.Prepend(SPACE))
-    steps.append(normalizers.Replace(" ", SPACE))
-    return normalizers.Sequence(steps)
 
 
 def _decoder(leading_space: bool) -> decoders.Decoder:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from headrace.models.errors import BadTokeniser
-from headrace.models.sentencepiece import SPACE, Piece, PieceKind, PieceModel
+from headrace.models.sentencepiece import Piece, PieceKind, PieceModel
 
 
 def read_piece_model(path: Path) -> PieceModel:
@@ -57,9 +57,7 @@ def _parse_piece(fields: Mapping[int, int | bytes]) -> Piece:
     if isinstance(number, bytes):
         raise TypeError("bytes where a number should be")
     kind = PieceKind(number)
-    text = _bytes(fields[_PIECE_TEXT]).decode()
-    # The makers' own tokens are matched as they are written, so they are written with spaces.
-    return Piece(text.replace(SPACE, " ") if kind == PieceKind.USER_DEFINED else text, score, kind)
+    return Piece(_bytes(fields[_PIECE_TEXT]).decode(), score, kind)
 
 
 def _bytes(value: int | bytes) -> bytes:

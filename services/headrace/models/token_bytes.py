@@ -33,6 +33,11 @@ def token_bytes_of(tokenizer: Tokenizer) -> ToBytes:
     return _byte_level
 
 
+def plain_bytes(to_bytes: ToBytes, token: str) -> bytes:
+    """The bytes of a token that the makers added as a plain text, which the ways of writing do not fit."""
+    return token.replace("▁", " ").encode() if to_bytes is _sentencepiece else token.encode()
+
+
 def _kinds(part: Any) -> list[str]:
     """The `type` of a tokeniser's part, and of the parts of that."""
     if type(part).__name__ in ("BPE", "Unigram", "WordPiece", "WordLevel"):

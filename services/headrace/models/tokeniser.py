@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from headrace.models.errors import DamagedModel
 from headrace.models.special import SpecialTokens, choose_guard
 from headrace.models.store import StoredModel
-from headrace.models.token_bytes import token_bytes_of
+from headrace.models.text_rules import take_text_rules
+from headrace.models.token_bytes import plain_bytes, token_bytes_of
 
 TOKENISER_NAME = "tokenizer.json"
 
@@ -40,9 +41,13 @@ class Tokeniser:
     """
 
     def __init__(self, tokenizer: Tokenizer, bos_id: int | None = None) -> None:
-        """`bos_id`: the token that a plain prompt begins with, for models that want one."""
+        """`bos_id`: the token that a plain prompt begins with, for models that want one.
+
+        Raises ValueError for a vocabulary with gaps, or a damaged rules for texts.
+        """
         # Ours alone from here on; the flag lets special tokens' spellings in text be text.
         tokenizer.encode_special_tokens = True
+        self._rules = take_text_rules(tokenizer)
         self._tokenizer = tokenizer
         self._bos_id = bos_id
         added = tokenizer.get_added_tokens_decoder()
@@ -52,7 +57,7 @@ class Tokeniser:
         to_bytes = token_bytes_of(tokenizer)
         plain = frozenset(added) - self.special_ids
         self.token_bytes: tuple[bytes, ...] = tuple(
-            b"" if i in self.special_ids else token.encode() if i in plain else to_bytes(token)
+            b"" if i in self.special_ids else plain_bytes(to_bytes, token) if i in plain else to_bytes(token)
             for i, token in enumerate(self.tokens)
         )
         """id → the bytes that it stands for; empty for special tokens."""
@@ -60,7 +65,7 @@ class Tokeniser:
         self._unknown_id = _unknown_id(tokenizer, self.special_ids)
         # Of the ids that text can come to, these never may; an unknown token is what text may come to.
         self._forbidden = self.special_ids - {self._unknown_id}
-        self.adds_space = self._raw(_PROBE)[0][:1] == b" "
+        self.adds_space = any(self.token_bytes[i][:1] == b" " for i in self.encode(_PROBE)[:1])
         """Whether a text's tokens begin with a space that the text does not have, as SentencePiece's mostly do."""
 
     def __repr__(self) -> str:
@@ -74,13 +79,14 @@ class Tokeniser:
             model.manifest.bos_token_id if isinstance(model, StoredModel) and model.manifest.add_bos else None
         )
         try:
-            tokenizer = Tokenizer.from_file(str(folder / TOKENISER_NAME))
+            return cls(Tokenizer.from_file(str(folder / TOKENISER_NAME)), bos_id)
         except Exception as error:  # the Rust library raises plain Exception
             raise DamagedModel(folder.name, TOKENISER_NAME, "missing or unreadable") from error
-        return cls(tokenizer, bos_id)
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, nothing added."""
+        if self._rules is not None:
+            text = self._rules.apply(text)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         ids: list[int] = encoding.ids
         if self._forbidden.isdisjoint(ids):
@@ -123,10 +129,6 @@ class Tokeniser:
         if self.adds_space and not continues:
             found = found.removeprefix(b" ")
         return found.decode("utf-8", errors="replace")
-
-    def _raw(self, text: str) -> list[bytes]:
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return [self.token_bytes[i] for i in ids] or [b""]
 
     def _spell(self, text: str) -> list[int]:
         """`text` in tokens of one character or byte each."""

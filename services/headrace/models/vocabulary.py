@@ -12,6 +12,7 @@ from headrace.models.errors import BadGguf, UnsupportedModel
 from headrace.models.gguf_file import GgufFile
 from headrace.models.sentencepiece import Piece, PieceKind, piece_bpe
 from headrace.models.splitting import normaliser, pre_tokeniser
+from headrace.models.text_rules import SPACE
 
 _ENDS = {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|end|>", "</s>", "<end_of_turn>"}
 """Control tokens that end a turn wherever a vocabulary has them, beside the one that it names as its end."""
@@ -44,9 +45,9 @@ def read_vocabulary(file: GgufFile) -> Vocabulary:
     if len(kinds) != len(tokens):
         raise BadGguf(file.path, f"{len(tokens)} tokens but {len(kinds)} token types")
     if model == "llama":
-        # A token that the model's makers defined is matched as it is written, so it is written with spaces.
+        # The makers' own tokens are written with spaces there, and looked for where a text's spaces are written as `▁`.
         own = PieceKind.USER_DEFINED
-        tokens = [t.replace("▁", " ") if k == own else t for t, k in zip(tokens, kinds, strict=True)]
+        tokens = [t.replace(" ", SPACE) if k == own else t for t, k in zip(tokens, kinds, strict=True)]
         _check_unique(file, tokens)
     end = _token_id(file, "tokenizer.ggml.eos_token_id", len(tokens))
     if end is None:
