@@ -124,11 +124,10 @@ def _first_characters(units: Sequence[int]) -> tuple[set[str], set[str]]:
     single, second = set[str](), set[str]()
     reached, level = 0, [(b"", _child(units[0], 0))]
     while level:
-        reached += len(level)
-        if reached > _MOST_PREFIXES:
-            raise ValueError("its table of characters goes in circles")
         after = []
         for prefix, node in level:
+            if (reached := reached + 1) > _MOST_PREFIXES or len(after) > _MOST_PREFIXES:
+                raise ValueError("its table of characters goes in circles")
             for key, place in _followers(array, prefix, node):
                 length = _whole_characters(key)
                 if length == 2:

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from headrace.models.character_map import CharacterMap
 from headrace.models.errors import BadTokeniser
 from headrace.models.sentencepiece import Piece, PieceKind, PieceModel
 
@@ -23,8 +24,8 @@ def read_piece_model(path: Path) -> PieceModel:
 # The fields of sentencepiece_model.proto that matter here.
 _PIECES, _TRAINER, _NORMALISER = 1, 2, 3
 _PIECE_TEXT, _PIECE_SCORE, _PIECE_KIND = 1, 2, 3
-_MODEL_TYPE = 3
-_CHARSMAP, _DUMMY_PREFIX, _REMOVE_SPACES = 2, 3, 4
+_MODEL_TYPE, _SPACE_BEHIND = 3, 24
+_CHARSMAP, _DUMMY_PREFIX, _REMOVE_SPACES, _SPACES_WRITTEN = 2, 3, 4, 5
 _UNIGRAM, _BPE = 1, 2
 
 
@@ -42,10 +43,14 @@ def _parse_model(data: bytes) -> PieceModel:
     kind = trainer.get(_MODEL_TYPE, _UNIGRAM)
     if not pieces or kind not in (_UNIGRAM, _BPE):
         raise ValueError("no pieces, or of a kind that is not known")
+    if trainer.get(_SPACE_BEHIND, 0) or not normaliser.get(_SPACES_WRITTEN, 1):
+        raise ValueError("spaces are written in a way that is not known")
+    charsmap = _bytes(normaliser.get(_CHARSMAP, b""))
+    CharacterMap(charsmap)  # a damaged one is found here
     return PieceModel(
         pieces=pieces,
         unigram=kind == _UNIGRAM,
-        charsmap=_bytes(normaliser.get(_CHARSMAP, b"")),
+        charsmap=charsmap,
         leading_space=bool(normaliser.get(_DUMMY_PREFIX, 1)),
         squeeze_spaces=bool(normaliser.get(_REMOVE_SPACES, 1)),
     )

@@ -20,13 +20,13 @@ from tests.models.references.texts import PROMPTS, TRICKY
 from tests.models.references.tiny_networks import NETWORKS, make_network
 from tests.models.references.tiny_vocabularies import TinyVocabulary
 
-_SEED = 20261129
+SEED = 20261129
 
 
 def make(architecture: str, into: Path, checkpoint: Path) -> Reference:
     """Makes the network in `checkpoint`, and its reference and importable form in `into`."""
     torch.set_num_threads(1)
-    model, vocabulary = make_network(NETWORKS[architecture], checkpoint, _SEED)
+    model, vocabulary = make_network(NETWORKS[architecture], checkpoint, SEED)
     if architecture in GGUF_ARCHITECTURE:
         write_gguf(into / "model.gguf", architecture, model, vocabulary, checkpoint)
         task = "generate"

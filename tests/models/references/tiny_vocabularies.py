@@ -89,8 +89,11 @@ def gemma(folder: Path) -> TinyVocabulary:
         user_defined_symbols=["\n", "\n\n", "▁▁", "▁▁▁", "<table>"],
     )
     (folder / "tokenizer.model").write_bytes(data)
-    _write(folder, {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "add_bos_token": True})
     pieces = sentencepiece.SentencePieceProcessor(model_proto=data)
+    own = {pieces.piece_to_id(text): text for text in ("\n", "\n\n", "▁▁", "▁▁▁", "<table>")}
+    added = {str(i): {"content": text, "special": False, "normalized": False} for i, text in own.items()}
+    special = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "add_bos_token": True}
+    _write(folder, {**special, "added_tokens_decoder": added})
     return TinyVocabulary(
         size=pieces.get_piece_size(),
         encode=lambda text: pieces.encode(text),
