@@ -52,10 +52,14 @@ def test_a_saved_tokeniser_is_the_same(models: dict[str, PieceModel], name: str,
         assert tokeniser.encode(text) == ids
 
 
+@pytest.fixture(scope="module")
+def characters(models: dict[str, PieceModel]) -> CharacterMap:
+    return CharacterMap(models["bpe"].charsmap, kept=("<table>", "\u00c5b"))
+
+
 @given(text=st.text())
-def test_characters_are_replaced_from_left_to_right(models: dict[str, PieceModel], text: str) -> None:
+def test_characters_are_replaced_from_left_to_right(characters: CharacterMap, text: str) -> None:
     """The fast search for places gives what trying the longest key at each place gives."""
-    characters = CharacterMap(models["bpe"].charsmap, kept=("<table>", "\u00c5b"))
     slow, at = "", 0
     while at < len(text):
         length, replacement = characters._found_at(text, at) or (1, text[at])
