@@ -60,7 +60,7 @@ def test_rows_left_in_llama_cpp_order_would_be_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without putting query and key rows back the logits differ: the test above can see a wrong order."""
-    monkeypatch.setattr("headrace.models.gguf_decoders.halves_from_pairs", lambda rows, heads: rows)
+    monkeypatch.setattr("headrace.models.gguf_tensors.halves_from_pairs", lambda rows, heads: rows)
     tiny = TinyLlama.random()
     convert(tiny.write(tmp_path / "tiny.gguf"), tmp_path / "model")
     expected = tiny.logits(IDS)

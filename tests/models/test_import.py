@@ -188,8 +188,8 @@ def unknown_type(data: bytes) -> bytes:
         (lambda data: data[:20], "damaged or truncated"),
         (lambda data: b"", "the file is empty"),
         (wrong_magic, "not a GGUF file"),
-        (old_version, "damaged or truncated"),
-        (unknown_type, "a tensor of an unknown type"),
+        (old_version, "version 99; known are 2 and 3"),
+        (unknown_type, "'output_norm.weight' is of the unknown type 777"),
     ],
     ids=["cut", "header only", "empty", "magic", "version", "tensor type"],
 )

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ctranslate2 import specs
 
 from headrace.models.errors import UnsupportedModel
@@ -126,9 +125,8 @@ def _fill_layer(layer: Any, block: str, shape: DecoderShape, source: TensorSourc
 
 
 def _projection(name: str, heads: int, shape: DecoderShape, *, paired: bool) -> Rows:
-    rows = heads * shape.head_dim
-    order = halves_from_pairs(np.arange(rows)[:, None], heads)[:, 0] if paired else None
-    return Rows(name=f"{name}.weight", shape=(rows, shape.width), order=order)
+    rows = (heads * shape.head_dim, shape.width)
+    return Rows(name=f"{name}.weight", shape=rows, paired_heads=heads if paired else 0)
 
 
 def _set_window(attention: Any, index: int, shape: DecoderShape) -> None:
@@ -179,9 +177,3 @@ def _names(shape: DecoderShape) -> Iterator[str]:
             yield f"blk.{layer}.{part.rstrip('*')}.weight"
             if part.endswith("*"):
                 yield f"blk.{layer}.{part.rstrip('*')}.bias"
-
-
-def halves_from_pairs(rows: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
-    """Undoes llama.cpp's re-ordering: the rows of each head become those of even index, then those of odd index."""
-    outputs, inputs = rows.shape
-    return rows.reshape(heads, outputs // heads // 2, 2, inputs).swapaxes(1, 2).reshape(outputs, inputs)

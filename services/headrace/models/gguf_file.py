@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import gguf
 import numpy as np
 import numpy.typing as npt
 
 from headrace.models.errors import BadGguf, UnsupportedModel
+from headrace.models.gguf_header import Bytes, TensorPlace, UnknownTensorType, read_header
 
 FloatArray = npt.NDArray[np.float32]
 _T = TypeVar("_T")
@@ -32,15 +34,17 @@ class GgufFile:
                 magic = file.read(len(_MAGIC))
             if magic != _MAGIC:
                 raise BadGguf(path, "not a GGUF file" if magic else "the file is empty")
-            self._reader = gguf.GGUFReader(path)
+            self._data: Bytes = np.memmap(path, dtype=np.uint8, mode="r")
+            header = read_header(self._data)
         except OSError as error:
             raise BadGguf(path, error.strerror or str(error)) from error
-        except (ValueError, KeyError, IndexError, OverflowError, TypeError) as error:
-            if "GGMLQuantizationType" in str(error):
-                raise UnsupportedModel(path.name, "it has a tensor of an unknown type") from error
-            # What the reader meets when the file ends too early, or has bytes where it should have lengths.
-            raise BadGguf(path, "damaged or truncated") from error
-        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        except UnknownTensorType as error:
+            raise UnsupportedModel(path.name, f"{error}") from error
+        except UnicodeDecodeError as error:
+            raise BadGguf(path, "damaged: it has a text that is no UTF-8") from error
+        except ValueError as error:
+            raise BadGguf(path, str(error)) from error
+        self._metadata, self._tensors = header.metadata, header.tensors
 
     def __repr__(self) -> str:
         return f"GgufFile({self.path.name!r}, {len(self._tensors)} tensors)"
@@ -52,19 +56,19 @@ class GgufFile:
     @property
     def weights(self) -> int:
         """How many numbers its tensors hold together."""
-        return sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self._tensors.values())
+        return sum(prod(tensor.shape) for tensor in self._tensors.values())
 
     def has(self, key: str) -> bool:
         """Whether the metadata has `key`."""
-        return key in self._reader.fields
+        return key in self._metadata
 
     def get(self, key: str, kind: type[_T], default: _T | None = None) -> _T:
         """The metadata value `key`, which must be of `kind`; without a default it must be there."""
-        if key not in self._reader.fields:
+        if key not in self._metadata:
             if default is not None:
                 return default
             raise BadGguf(self.path, f"its metadata has no {key!r}")
-        value: Any = self._reader.fields[key].contents()
+        value = self._metadata[key]
         if kind is float and isinstance(value, int):
             value = float(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -80,37 +84,41 @@ class GgufFile:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Rows first, as numpy has it. Raises BadGguf for a tensor that is not there."""
-        return tuple(int(n) for n in reversed(self._tensor(name).shape))
+        return self._tensor(name).shape
 
     def check_tensor(self, name: str, shape: tuple[int, ...]) -> None:
         """Raises BadGguf where the tensor is missing or not of `shape`, UnsupportedModel where its type is unknown."""
-        tensor = self._tensor(name)
         if (found := self.shape(name)) != shape:
             raise BadGguf(self.path, f"tensor {name!r} is of shape {found}, and its metadata says {shape}")
-        self._dequantise(name, tensor.data[:1] if len(shape) > 1 else tensor.data)
+        self._dequantise(name, 0, 1)
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> FloatArray:
         """The tensor, de-quantised to float32, which must be of `shape`."""
         self.check_tensor(name, shape)
-        values = self._dequantise(name, self._tensor(name).data)
-        return np.ascontiguousarray(values.reshape(shape), dtype=np.float32)
+        return self._dequantise(name, 0, prod(shape[:-1])).reshape(shape)
 
     def rows(self, name: str, start: int, end: int, columns: int) -> FloatArray:
         """Some rows of a matrix, de-quantised to float32. The tensor has been checked."""
-        values = self._dequantise(name, self._tensor(name).data[start:end])
-        return np.ascontiguousarray(values.reshape(end - start, columns), dtype=np.float32)
+        return self._dequantise(name, start, end).reshape(end - start, columns)
 
-    def _dequantise(self, name: str, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        kind = self._tensor(name).tensor_type
+    def _dequantise(self, name: str, start: int, end: int) -> FloatArray:
+        """The rows from `start` to before `end`, flat. Raises BadGguf where a value is no finite number."""
+        place = self._tensor(name)
+        first = place.start + start * place.row_bytes
+        data = self._data[first : first + (end - start) * place.row_bytes]
         try:
-            values: npt.NDArray[Any] = gguf.quants.dequantize(data, kind)
+            # Rows stay apart: the blocks of some types are counted by rows.
+            values = gguf.quants.dequantize(data.reshape(end - start, -1), place.kind)
         except NotImplementedError as error:
             raise UnsupportedModel(
-                self.path.name, f"tensor {name!r} is of type {kind.name}, which cannot be de-quantised"
+                self.path.name, f"tensor {name!r} is of type {place.kind.name}, which cannot be de-quantised"
             ) from error
-        return values
+        found: FloatArray = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
+        if not np.isfinite(found).all():
+            raise BadGguf(self.path, f"damaged: tensor {name!r} has a value that is no number")
+        return found
 
-    def _tensor(self, name: str) -> gguf.gguf_reader.ReaderTensor:
+    def _tensor(self, name: str) -> TensorPlace:
         try:
             return self._tensors[name]
         except KeyError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from headrace.models.errors import BadGguf, UnsupportedModel
@@ -100,6 +101,15 @@ def _window(file: GgufFile, kind: str) -> int:
 
 def _refuse(file: GgufFile, shape: DecoderShape) -> None:
     name, kind = file.path.name, shape.architecture
+    if shape.layers > len(file.tensor_names):
+        raise BadGguf(
+            file.path, f"'{kind}.block_count' is {shape.layers}, and it has {len(file.tensor_names)} tensors"
+        )
+    for key, value in (("rope.freq_base", shape.rope_base), ("rope.freq_base_swa", shape.local_rope_base)):
+        if not 0 < value < math.inf:
+            raise BadGguf(file.path, f"'{kind}.{key}' is {value}")
+    if not 0 <= shape.norm_epsilon < 1:
+        raise BadGguf(file.path, f"the epsilon of its norms is {shape.norm_epsilon}, and must be in [0, 1)")
     # 'llama3' scaling has no name in GGUF: it comes as a tensor of factors.
     scaling = (
         "llama3"

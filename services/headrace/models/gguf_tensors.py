@@ -30,11 +30,12 @@ _BLOCK = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """A matrix of the file, its rows in the order `order` where that is given."""
+    """A matrix of the file."""
 
     name: str
     shape: tuple[int, int]
-    order: npt.NDArray[np.int64] | None = None
+    paired_heads: int = 0
+    """Over how many heads its rows are to be put back from pairs to halves; 0: they stay as they are."""
 
 
 class TensorSource:
@@ -131,9 +132,10 @@ class _Matrix(Variable):  # type: ignore[misc]  # the engine's library is untype
                 values[start : start + step], scale[start : start + step] = quantise_rows(block)
             else:
                 values[start : start + step] = block
-        if part.order is not None:
-            values[:] = values[part.order]
-            scale[:] = scale[part.order]
+        if part.paired_heads:
+            order = halves_from_pairs(np.arange(rows)[:, None], part.paired_heads)[:, 0]
+            values[:] = values[order]
+            scale[:] = scale[order]
         self._source.computed(part.name)
 
     def _to(self, dtype: str) -> Variable:
@@ -171,6 +173,12 @@ class _Scale(Variable):  # type: ignore[misc]
 
     def _equal(self, other: object) -> bool:
         return self is other
+
+
+def halves_from_pairs(rows: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
+    """Undoes llama.cpp's re-ordering: the rows of each head become those of even index, then those of odd index."""
+    outputs, inputs = rows.shape
+    return rows.reshape(heads, outputs // heads // 2, 2, inputs).swapaxes(1, 2).reshape(outputs, inputs)
 
 
 def quantise_rows(values: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
