@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from headrace.models.errors import UnsupportedModel
 from headrace.models.manifest import Pooling
+from headrace.models.tokeniser_check import check_tokeniser
 
 START, END, UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
 _ACTIVATIONS = {
@@ -47,13 +48,17 @@ class BertShape:
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
     """The object in a file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UnsupportedModel(name, f"{path.name} is missing or cannot be read") from error
+    found = _read(path, name)
     if not isinstance(found, dict):
         raise UnsupportedModel(name, f"{path.name} is no JSON object")
     return found
+
+
+def _read(path: Path, name: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnsupportedModel(name, f"{path.name} is missing or cannot be read") from error
 
 
 def read_shape(config: dict[str, Any], name: str) -> BertShape:
@@ -62,10 +67,10 @@ def read_shape(config: dict[str, Any], name: str) -> BertShape:
         raise UnsupportedModel(name, f"its model_type is {config.get('model_type')!r}, not bert")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise UnsupportedModel(name, "its positions are relative")
-    if config.get("hidden_act") not in _ACTIVATIONS:
+    if not isinstance(config.get("hidden_act"), str) or config["hidden_act"] not in _ACTIVATIONS:
         raise UnsupportedModel(name, f"its activation is {config.get('hidden_act')!r}")
     try:
-        return BertShape(
+        shape = BertShape(
             layers=int(config["num_hidden_layers"]),
             heads=int(config["num_attention_heads"]),
             width=int(config["hidden_size"]),
@@ -76,8 +81,14 @@ def read_shape(config: dict[str, Any], name: str) -> BertShape:
             activation=_ACTIVATIONS[config["hidden_act"]],
             epsilon=float(config["layer_norm_eps"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UnsupportedModel(name, f"config.json lacks {error}") from error
+    for field in ("layers", "heads", "width", "inner", "vocabulary", "positions", "types"):
+        if (value := getattr(shape, field)) < 1:
+            raise UnsupportedModel(name, f"config.json says that its {field} are {value}")
+    if shape.width % shape.heads or not 0 <= shape.epsilon < 1:
+        raise UnsupportedModel(name, "the numbers in config.json do not fit together")
+    return shape
 
 
 def read_pooling(folder: Path, name: str) -> tuple[Pooling, bool]:
@@ -90,9 +101,9 @@ def read_pooling(folder: Path, name: str) -> tuple[Pooling, bool]:
         if len(chosen) != 1 or len(others) != 1:
             raise UnsupportedModel(name, f"it pools by {', '.join(others) or 'nothing known'}")
         pooling = chosen[0]
-    modules: list[dict[str, Any]] = []
-    if (path := folder / "modules.json").exists():
-        modules = json.loads(path.read_text(encoding="utf-8"))
+    modules = _read(path, name) if (path := folder / "modules.json").exists() else []
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise UnsupportedModel(name, "modules.json is no list of modules")
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
     if unknown := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
         raise UnsupportedModel(name, f"it has the further step {unknown[0]}")
@@ -119,6 +130,10 @@ def read_tokenizer(path: Path, name: str, shape: BertShape) -> Tokenizer:
         raise UnsupportedModel(
             name, f"its vocabulary has {size} tokens, its weights are for {shape.vocabulary}"
         )
+    try:
+        check_tokeniser(tokenizer)
+    except ValueError as error:
+        raise UnsupportedModel(name, f"tokenizer.json is damaged: {error}") from error
     for token in (START, END, UNKNOWN):
         if tokenizer.token_to_id(token) is None:
             raise UnsupportedModel(name, f"its vocabulary has no {token}")

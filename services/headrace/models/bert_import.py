@@ -27,6 +27,7 @@ from headrace.models.bert_config import (
     read_shape,
     read_tokenizer,
 )
+from headrace.models.errors import UnsupportedModel
 from headrace.models.manifest import Manifest
 from headrace.models.safetensors_file import SafetensorsFile
 from headrace.models.tokeniser import TOKENISER_NAME
@@ -65,6 +66,10 @@ def import_bert(
     pooling, normalise = read_pooling(source_folder, name)
     tokenizer = read_tokenizer(source_folder / "tokenizer.json", name, shape)
     file = SafetensorsFile(source_folder / "model.safetensors")
+    if shape.layers > len(file.names):
+        raise UnsupportedModel(
+            name, f"config.json says {shape.layers} layers, and it has {len(file.names)} tensors"
+        )
     spec = _spec(file, shape, progress)
     spec.register_vocabulary(_tokens(tokenizer))
     spec.config.unk_token = UNKNOWN

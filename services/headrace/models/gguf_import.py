@@ -13,6 +13,7 @@ from headrace.models.gguf_tensors import Quantisation, TensorProgress, TensorSou
 from headrace.models.manifest import Manifest
 from headrace.models.template_check import check_template
 from headrace.models.tokeniser import TOKENISER_NAME
+from headrace.models.tokeniser_check import check_tokeniser
 from headrace.models.vocabulary import Vocabulary, read_vocabulary
 
 _TEMPLATE = "tokenizer.chat_template"
@@ -40,6 +41,10 @@ def import_gguf(
     if len(vocabulary.tokens) != shape.vocabulary:
         reason = f"its vocabulary has {len(vocabulary.tokens)} tokens and its embeddings {shape.vocabulary}"
         raise BadGguf(path, reason)
+    try:
+        check_tokeniser(vocabulary.tokenizer)
+    except ValueError as error:
+        raise BadGguf(path, f"its vocabulary is damaged: {error}") from error
     template = file.get(_TEMPLATE, str) if with_template and file.has(_TEMPLATE) else None
     check_template(template, vocabulary.text(vocabulary.bos_id), vocabulary.text(vocabulary.end_ids[0]))
     spec = build_spec(TensorSource(file, quantisation, progress), shape)

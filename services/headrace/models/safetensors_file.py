@@ -76,12 +76,11 @@ class SafetensorsFile:
             header.pop("__metadata__", None)
             for entry in header.values():
                 low, high = entry["data_offsets"]
-                if not (
-                    isinstance(entry["dtype"], str)
-                    and 0 <= low <= high
-                    and min(entry["shape"], default=0) >= 0
-                ):
+                numbers = (low, high, *entry["shape"])
+                if not isinstance(entry["dtype"], str) or not all(type(n) is int and n >= 0 for n in numbers):
                     raise ValueError("an entry makes no sense")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+                if low > high:
+                    raise ValueError("a tensor ends before it begins")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadModelFile(self._path, "its header cannot be read") from error
         return header, begin

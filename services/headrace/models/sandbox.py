@@ -1,40 +1,34 @@
 """A jinja2 environment in which a chat template can neither reach anything nor run away.
 
 jinja2's immutable sandbox keeps a template from Python's internals and from changing its arguments; it bounds neither
-time nor memory. Here each rendering has a `Budget`: a loop pays for its items, a call for its result, an expression for
-its text. What could make much out of little at once (repetition, powers, padding, string formatting) is not there. So
-no template runs longer or larger than its budget, without threads or timers.
+time nor memory. Here each rendering has a `Budget`: a loop pays for its items and their statements, a call or filter
+for what it looks at and makes, an expression for its text. What could make much out of little at once (repetition,
+powers, padding, string formatting) is not there. So no template runs longer or larger than its budget, without threads
+or timers.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from jinja2 import nodes, pass_context
 from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.ext import loopcontrols
-from jinja2.runtime import Context, Undefined
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-BUDGET_VARIABLE = "headrace budget"  # no identifier: a template can neither name it nor set it
+from headrace.models.template_budget import budget_of
+from headrace.models.template_filters import replace_text, template_filters
+
 MAX_RANGE = 10_000
 _MAX_INTEGER = 2**63
-_MAX_INDENT = 8
 
 # What things cost, in characters of output that take as long.
 _STEP = 5
 _CALL = 20
 
 # fmt: off
-_FILTERS = (
-    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "last", "length",
-    "list", "lower", "max", "min", "reject", "rejectattr", "reverse", "round", "safe", "select", "selectattr", "sort",
-    "string", "title", "trim", "unique", "upper",
-)
 _STRING_METHODS = (
     "capitalize", "count", "endswith", "find", "isdigit", "isspace", "lower", "lstrip", "partition", "removeprefix",
     "removesuffix", "replace", "rfind", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip",
@@ -46,31 +40,15 @@ _FORBIDDEN_NODES = (
     nodes.FromImport,
     nodes.Include,
     nodes.Extends,
+    nodes.Block,
     nodes.CallBlock,
     nodes.FilterBlock,
     nodes.ScopedEvalContextModifier,
 )
 
 
-class BudgetSpent(TemplateError):
-    """A rendering that took more than its budget."""
-
-
 class Refused(TemplateError):
     """What a template says with `raise_exception(…)` about the messages."""
-
-
-class Budget:
-    """What one rendering may still spend, in characters. Written by the environment alone."""
-
-    def __init__(self, amount: int) -> None:
-        self.left = amount
-
-    def charge(self, amount: int) -> None:
-        """Raises BudgetSpent where less than `amount` is left."""
-        self.left -= amount
-        if self.left < 0:
-            raise BudgetSpent("it takes too long or its output is too large")
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
@@ -86,9 +64,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             extensions=[loopcontrols],
             finalize=_charged_output,
         )
-        self.filters = {name: self.filters[name] for name in _FILTERS}
-        self.filters |= {"join": _join, "map": _map, "replace": _replace, "tojson": _to_json}
-        self.filters |= {"_items": _items, "_concatenation": _concatenation}
+        self.filters = dict(template_filters())
         namespace = self.globals["namespace"]
         self.globals = {"namespace": namespace, "dict": dict, "range": _range, "raise_exception": _refuse}
 
@@ -109,50 +85,92 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  # as in jinja2
-        budget = _budget(__context)
+        budget = budget_of(__context)
         budget.charge(_CALL)
-        method, text = getattr(__obj, "__name__", ""), getattr(__obj, "__self__", None)
-        if method == "replace" and isinstance(text, str):
-            return _replace(__context, text, *args, **kwargs)
+        method, owner = getattr(__obj, "__name__", ""), getattr(__obj, "__self__", None)
+        if method == "replace" and isinstance(owner, str):
+            return replace_text(__context, owner, *args, **kwargs)
+        if isinstance(owner, str | list | tuple):
+            budget.charge_reading(owner, *args)
         result = super().call(__context, __obj, *args, **kwargs)
-        budget.charge(_size(result))
+        budget.charge_making(result)
         return result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         numbers = all(isinstance(v, int | float) and abs(v) < _MAX_INTEGER for v in (left, right))
         if operator == "**" or (operator in "*%" and not numbers):
             raise SecurityError(f"'{operator}' is for small numbers only")
+        result = super().call_binop(context, operator, left, right)
         if not numbers:
-            _budget(context).charge(_size(left) + _size(right))
-        return super().call_binop(context, operator, left, right)
+            budget_of(context).charge_making(result)
+        return result
 
 
 class _Bounding(NodeTransformer):
-    """Puts what the Budget has to see between a loop and its items, and around `~`."""
+    """Puts what the Budget has to see into loops, macros, comparisons, slices, literals, and around `~`."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
         if node.recursive:
             raise SecurityError(f"a recursive loop in line {node.lineno} is not allowed")
-        literal = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
-        node.iter = nodes.Filter(
-            node.iter, "_items", [nodes.Const(literal)], [], None, None, lineno=node.lineno
-        )
+        cost = _cost(node)
+        self.generic_visit(node)
+        node.iter = _filtered(node.iter, "_items", cost)
+        return node
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802
+        cost = _cost(node)
+        self.generic_visit(node)
+        pay = _filtered(nodes.Const("", lineno=node.lineno), "_paid", cost)
+        node.body.insert(0, nodes.Output([pay], lineno=node.lineno))
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        parts = nodes.List(node.nodes, lineno=node.lineno)
-        return nodes.Filter(parts, "_concatenation", [], [], None, None, lineno=node.lineno)
+        return _filtered(nodes.List(node.nodes, lineno=node.lineno), "_concatenation")
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = _filtered(node.expr, "_read")
+        for operand in node.ops:
+            operand.expr = _filtered(operand.expr, "_read")
+        return node
+
+    def visit_Test(self, node: nodes.Test) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        if node.args:  # 'in', 'eq' and the like; others look at no more than the kind of a value
+            node.node = _filtered(node.node, "_read")
+            node.args = [_filtered(argument, "_read") for argument in node.args]
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(node, "_made") if isinstance(node.arg, nodes.Slice) else node
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(node, "_made")
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(node, "_made")
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(node, "_made") if node.ctx == "load" else node
 
 
-def _budget(context: Context) -> Budget:
-    budget: Budget = context.parent[BUDGET_VARIABLE]
-    return budget
+def _cost(node: nodes.Node) -> int:
+    """Of running the statements in `node` once."""
+    literal = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
+    return literal + _STEP * sum(1 for _ in node.find_all((nodes.Stmt, nodes.Expr)))
 
 
-def _size(value: Any) -> int:
-    return len(value) if isinstance(value, str | list | tuple | dict) else 1
+def _filtered(node: nodes.Expr, name: str, *arguments: int) -> nodes.Expr:
+    """`node | name`. A constant costs nothing to speak of, but for what follows it."""
+    if isinstance(node, nodes.Const) and not arguments:
+        return node
+    constants: list[nodes.Expr] = [nodes.Const(argument, lineno=node.lineno) for argument in arguments]
+    return nodes.Filter(node, name, constants, [], None, None, lineno=node.lineno)
 
 
 def _range(*arguments: int) -> range:
@@ -167,57 +185,6 @@ def _refuse(message: object = "") -> NoReturn:
 
 @pass_context
 def _charged_output(context: Context, value: Any) -> Any:
-    text = str(value)
-    _budget(context).charge(_STEP + len(text))
-    return text
-
-
-@pass_context
-def _items(context: Context, iterable: Iterable[Any], literal: int) -> list[Any]:
-    """The items of a loop, whose body holds `literal` characters of template text."""
-    budget = _budget(context)
-    items = list(itertools.islice(iterable, budget.left + 1))
-    budget.charge(len(items) * (_STEP + literal))
-    return items
-
-
-@pass_context
-def _concatenation(context: Context, parts: list[Any]) -> str:
-    texts = ["" if isinstance(part, Undefined) else str(part) for part in parts]
-    _budget(context).charge(sum(map(len, texts)))
-    return "".join(texts)
-
-
-@pass_context
-def _join(context: Context, values: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
-    pick = _attribute(context, attribute)
-    texts = [str(pick(value)) for value in values]
-    _budget(context).charge(sum(map(len, texts)) + len(separator) * len(texts))
-    return str(separator).join(texts)
-
-
-@pass_context
-def _map(context: Context, values: Iterable[Any], *, attribute: str) -> list[Any]:
-    return [_attribute(context, attribute)(value) for value in values]
-
-
-def _attribute(context: Context, attribute: str | None) -> Callable[[Any], Any]:
-    if attribute is None:
-        return lambda value: value
-    return lambda value: context.environment.getitem(value, attribute)
-
-
-@pass_context
-def _replace(context: Context, text: str, old: str, new: str, count: int = -1) -> str:
-    text, old, new = str(text), str(old), str(new)
-    _budget(context).charge(len(text) + text.count(old) * len(new))
-    return text.replace(old, new, -1 if count is None else count)
-
-
-@pass_context
-def _to_json(context: Context, value: Any, indent: int | None = None) -> str:
-    if indent is not None and not 0 <= indent <= _MAX_INDENT:
-        raise SecurityError(f"tojson: an indent of more than {_MAX_INDENT} is not allowed")
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    _budget(context).charge(len(text))
-    return text
+    budget = budget_of(context)
+    budget.charge(_STEP)
+    return budget.text(value)

@@ -8,8 +8,9 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
 from headrace.contract.errors import InvalidRequest
 from headrace.models.errors import BadTemplate
-from headrace.models.sandbox import BUDGET_VARIABLE, Budget, BudgetSpent, Refused, TemplateEnvironment
+from headrace.models.sandbox import Refused, TemplateEnvironment
 from headrace.models.store import StoredModel
+from headrace.models.template_budget import BUDGET_VARIABLE, Budget, BudgetSpent
 from headrace.models.tokeniser import Message
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -19,8 +20,8 @@ MAX_SOURCE = 64 * 1024
 
 # What a rendering may cost: templates touch each message a few times, and the base covers their own text.
 _BUDGET_BASE = 256 * 1024
-_BUDGET_PER_MESSAGE = 2_000
-_BUDGET_PER_CHARACTER = 16
+_BUDGET_PER_MESSAGE = 8_000
+_BUDGET_PER_CHARACTER = 32
 
 
 class ChatTemplate:
@@ -36,8 +37,10 @@ class ChatTemplate:
             self._template = TemplateEnvironment().from_string(source)
         except TemplateSyntaxError as error:
             raise BadTemplate(f"line {error.lineno}: {error.message}") from error
-        except (TemplateError, RecursionError) as error:
+        except TemplateError as error:
             raise BadTemplate(str(error)) from error
+        except Exception as error:  # what is nested too deeply, or a number of thousands of digits
+            raise BadTemplate(f"it cannot be compiled ({type(error).__name__})") from error
 
     @classmethod
     def of(cls, model: StoredModel) -> ChatTemplate | None:

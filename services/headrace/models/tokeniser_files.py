@@ -19,9 +19,12 @@ from headrace.models.errors import BadCheckpoint, BadTokeniser
 from headrace.models.sentencepiece import Piece, PieceKind, PieceModel, tokeniser_of
 from headrace.models.sentencepiece_file import read_piece_model
 from headrace.models.tokeniser import TOKENISER_NAME
+from headrace.models.tokeniser_check import check_tokeniser
 
 _PIECE_MODELS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm")
 _FAIRSEQ_FIRST = ("<s>", "<pad>", "</s>", "<unk>")
+_MOST_UNNAMED = 16_384
+"""Embeddings without a token that a network may have. The usual ones have some hundreds, so that sizes are round."""
 _UNLIKELY = 1000.0
 """Below the worst score of the source language's pieces: those that only the target has are the last way out."""
 
@@ -36,7 +39,12 @@ def read_tokeniser(folder: Path, size: int, model_type: str = "") -> Tokenizer:
     # Some files ask for both; a text that is too long is the sender's to know of.
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return _sized(folder, tokenizer, size)
+    tokenizer = _sized(folder, tokenizer, size)
+    try:
+        check_tokeniser(tokenizer)
+    except ValueError as error:
+        raise BadTokeniser(folder, str(error)) from error
+    return tokenizer
 
 
 def _find(folder: Path, model_type: str) -> Tokenizer:
@@ -47,7 +55,11 @@ def _find(folder: Path, model_type: str) -> Tokenizer:
             raise BadTokeniser(path, "it cannot be read as a tokeniser") from error
     for name in _PIECE_MODELS:
         if (path := folder / name).exists():
-            return tokeniser_of(_with_ids(folder, read_piece_model(path), model_type))
+            pieces = _with_ids(folder, read_piece_model(path), model_type)
+            try:
+                return tokeniser_of(pieces)
+            except Exception as error:  # the Rust library raises plain Exception
+                raise BadTokeniser(path, "its pieces do not fit together") from error
     if (path := folder / "vocab.json").exists():
         return _gpt2(folder, path)
     if (path := folder / "vocab.txt").exists():
@@ -133,6 +145,8 @@ def _sized(folder: Path, tokenizer: Tokenizer, size: int) -> Tokenizer:
     ids = sorted(tokenizer.get_vocab(with_added_tokens=True).values())
     if ids != list(range(there)):
         raise BadCheckpoint(folder, f"the ids of its tokeniser are not 0 … {there - 1}")
+    if there + _MOST_UNNAMED < size:
+        raise BadCheckpoint(folder, f"its tokeniser has {there} tokens and its network {size}")
     if there < size:
         names = [f"<unused{i}>" for i in range(there, size)]
         tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
@@ -161,7 +175,7 @@ def read_json(path: Path, default: Mapping[str, Any] | None = None) -> Mapping[s
         if default is not None:
             return default
         raise BadCheckpoint(path.parent, f"it has no {path.name}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadCheckpoint(path.parent, f"{path.name} cannot be read as JSON") from error
     if not isinstance(found, dict):
         raise BadCheckpoint(path.parent, f"{path.name} is no JSON object")
