@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -11,6 +11,8 @@ from jinja2.runtime import Context, Undefined
 from jinja2.utils import Namespace
 
 BUDGET_VARIABLE = "headrace budget"  # no identifier: a template can neither name it nor set it
+_ITEM = 16
+"""Of a list, visited or made."""
 _SCANNED = 8
 """Characters that are looked through in the time in which one is written."""
 _PLAIN = (str, int, float, bool, type(None), Undefined)
@@ -43,8 +45,8 @@ class Budget:
 
     def held(self, iterable: Iterable[Any]) -> list[Any]:
         """The items, which are charged for, and not more of them than are left."""
-        items = list(itertools.islice(iterable, self.left + 1))
-        self.charge(len(items))
+        items = list(itertools.islice(iterable, self.left // _ITEM + 1))
+        self.charge(_ITEM * len(items))
         return items
 
     def text(self, value: Any) -> str:
@@ -61,9 +63,11 @@ class Budget:
         while waiting:
             value = waiting.pop()
             size += 1 + (len(value) // scanned if isinstance(value, str) else 0)
-            waiting.extend(_parts(value))
-            if size + len(waiting) > self.left:
+            parts = _parts(value)
+            if size + _ITEM * (len(parts) + len(waiting)) > self.left:
                 return self.left + 1
+            size += (_ITEM - 1) * len(parts)
+            waiting.extend(parts)
         return size
 
 
@@ -72,12 +76,12 @@ def budget_of(context: Context) -> Budget:
     return budget
 
 
-def _parts(value: Any) -> Iterator[Any] | Iterable[Any]:
+def _parts(value: Any) -> Sequence[Any]:
     if isinstance(value, list | tuple | range):
         return value
     if isinstance(value, dict):
-        return itertools.chain(value.keys(), value.values())
+        return (*value.keys(), *value.values())
     if isinstance(value, Namespace):
         attributes: dict[str, Any] = object.__getattribute__(value, "_Namespace__attrs")
-        return attributes.values()
+        return tuple(attributes.values())
     return ()
