@@ -30,6 +30,8 @@ _REFUSED = {
 _FALCON_ROPE_BASE = 10_000.0
 """The one that the engine's converter takes, whatever the config says."""
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length")
+_TOO_LARGE = 1 << 31
+"""No dimension, count or id of a network reaches it."""
 _WINDOWED = ("gemma3_text", "mistral")
 """Some or all of whose layers attend to a window: beyond it the engine fails (Gemma 3), or has not been
 shown to be right (Mistral)."""
@@ -64,7 +66,7 @@ class Checkpoint:
         found = next((self.config[key] for key in _CONTEXT_KEYS if self.config.get(key)), None)
         if found is None:
             found = _NO_LIMIT_KNOWN.get(self.model_type)
-        if not isinstance(found, int) or found < 1:
+        if type(found) is not int or not 0 < found < _TOO_LARGE:
             raise BadCheckpoint(self.folder, "config.json does not say how long its context is")
         if self.model_type == "xlm-roberta":
             found -= self.number("pad_token_id") + 1  # its first positions are never used
@@ -75,8 +77,8 @@ class Checkpoint:
     def number(self, key: str, *others: str) -> int:
         """The whole number that config.json has for `key`, or for the first of `others`. Raises BadCheckpoint."""
         for name in (key, *others):
-            if isinstance(value := self.config.get(name), int):
-                return value
+            if self.config.get(name) is not None:
+                return _whole(self.folder, self.config, name)
         raise BadCheckpoint(self.folder, f"config.json has no number {key!r}")
 
 
@@ -128,29 +130,33 @@ def _refuse_variants(folder: Path, kind: str, config: Mapping[str, Any]) -> None
         raise UnsupportedModel(folder.name, "its weights are quantised; take the original ones")
     if kind == "gemma3_text" and config.get("query_pre_attn_scalar") != config.get("head_dim"):
         raise UnsupportedModel(folder.name, "the engine would scale its queries wrongly")
-    if kind == "falcon" and _rope_base(config) != _FALCON_ROPE_BASE:
+    if kind == "falcon" and _rope_base(folder, config) != _FALCON_ROPE_BASE:
         raise UnsupportedModel(folder.name, "the engine would rotate by another base than its own")
     if kind in ("qwen2", "qwen3") and config.get("use_sliding_window"):
         raise UnsupportedModel(folder.name, "some of its layers attend to a window only")
     if kind == "llama" and (config.get("attention_bias") or config.get("mlp_bias")):
         raise UnsupportedModel(folder.name, "it has biases, which have not been shown to be computed right")
-    if kind == "llama" and _head_dim(config) * int(config.get("num_attention_heads", 0)) != config.get(
-        "hidden_size"
-    ):
-        raise UnsupportedModel(folder.name, "its heads together are not as wide as the model")
+    if kind == "llama":
+        heads, width = (_whole(folder, config, key, 0) for key in ("num_attention_heads", "hidden_size"))
+        if _whole(folder, config, "head_dim", width // max(1, heads)) * heads != width:
+            raise UnsupportedModel(folder.name, "its heads together are not as wide as the model")
 
 
-def _rope_base(config: Mapping[str, Any]) -> float:
+def _rope_base(folder: Path, config: Mapping[str, Any]) -> float:
     rope = config.get("rope_parameters")
     found = rope.get("rope_theta") if isinstance(rope, dict) else config.get("rope_theta")
-    return float(found or _FALCON_ROPE_BASE)
+    if found is not None and type(found) not in (int, float):
+        raise BadCheckpoint(folder, "'rope_theta' in config.json is no number")
+    return found or _FALCON_ROPE_BASE
 
 
-def _head_dim(config: Mapping[str, Any]) -> int:
-    return int(
-        config.get("head_dim")
-        or int(config.get("hidden_size", 0)) // max(1, int(config.get("num_attention_heads", 1)))
-    )
+def _whole(folder: Path, config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = config.get(key)
+    if value is None and default is not None:
+        return default
+    if type(value) is not int or not 0 <= value < _TOO_LARGE:
+        raise BadCheckpoint(folder, f"{key!r} in config.json is no whole number below {_TOO_LARGE}")
+    return value
 
 
 def _pooling(folder: Path) -> tuple[Pooling, bool]:

@@ -19,6 +19,8 @@ _LANGUAGE = {
 }
 _USUAL = {"unk": ("<unk>", "[UNK]"), "pad": ("<pad>", "[PAD]"), "sep": ("[SEP]",)}
 """Spellings where a checkpoint does not say."""
+_MOST_QUOTED = 40
+"""Characters of a value that is wrong."""
 _TEMPLATE_FILE = "chat_template.jinja"
 
 
@@ -68,39 +70,39 @@ class _Reader:
     def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
         self._checkpoint = checkpoint
         self._tokenizer = tokenizer
+        self._ids: Mapping[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+        self._texts = {token_id: text for text, token_id in self._ids.items()}
+
+    def _text(self, token_id: object) -> str | None:
+        return self._texts.get(token_id) if type(token_id) is int else None
 
     def token(self, kind: str) -> str | None:
         """The token of this kind (`bos`, `unk`, …), by its spelling, else by its id in config.json."""
         for found in (self._checkpoint.tokeniser, self._checkpoint.special):
             value = found.get(f"{kind}_token")
             text = value.get("content") if isinstance(value, dict) else value
-            if isinstance(text, str) and self._tokenizer.token_to_id(text) is not None:
+            if isinstance(text, str) and text in self._ids:
                 return text
-        value = self._checkpoint.config.get(f"{kind}_token_id")
-        if isinstance(value, int):
-            spelled: str | None = self._tokenizer.id_to_token(value)
-            return spelled
+        if (text := self._text(self._checkpoint.config.get(f"{kind}_token_id"))) is not None:
+            return text
         usual = _USUAL.get(kind, ())
-        return next((text for text in usual if self._tokenizer.token_to_id(text) is not None), None)
+        return next((text for text in usual if text in self._ids), None)
 
     def ends(self) -> Sequence[tuple[str, int]]:
-        found: list[int] = []
+        found: list[Any] = []
         for document in (self._checkpoint.generation, self._checkpoint.config):
             value = document.get("eos_token_id")
             found += value if isinstance(value, list) else [] if value is None else [value]
         own = self.token("eos") or self.token("sep")
-        ids = [self._tokenizer.token_to_id(own)] if own else []
-        pairs: list[tuple[str, int]] = []
-        for token_id in dict.fromkeys([*ids, *found]):
-            text = self._tokenizer.id_to_token(token_id) if isinstance(token_id, int) else None
-            if text is None or token_id is None:
-                raise BadCheckpoint(
-                    self._checkpoint.folder, f"its end token {token_id!r} is not in its vocabulary"
-                )
-            pairs.append((text, token_id))
+        pairs = {self._ids[own]: own} if own else {}
+        for token_id in found:
+            if (text := self._text(token_id)) is None:
+                said = repr(token_id)[:_MOST_QUOTED]
+                raise BadCheckpoint(self._checkpoint.folder, f"its end token {said} is not in its vocabulary")
+            pairs.setdefault(token_id, text)
         if not pairs:
             raise BadCheckpoint(self._checkpoint.folder, "nothing says what its end token is")
-        return pairs
+        return [(text, token_id) for token_id, text in pairs.items()]
 
     def adds(self, bos_id: int) -> bool:
         """Whether the makers' tokeniser begins a text with `bos_id`."""

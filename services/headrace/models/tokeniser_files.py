@@ -134,7 +134,9 @@ def _bert(folder: Path, path: Path) -> Tokenizer:
 def _vocabulary(path: Path) -> Sequence[str]:
     """The tokens in a `vocab.json`, by id."""
     found = read_json(path)
-    by_id = sorted(found, key=lambda token: int(found[token]))
+    if not all(type(i) is int for i in found.values()):
+        raise BadTokeniser(path, "its ids are no whole numbers")
+    by_id = sorted(found, key=lambda token: found[token])
     if [found[token] for token in by_id] != list(range(len(by_id))):
         raise BadTokeniser(path, "its ids are not 0 … n-1")
     return by_id
