@@ -5,7 +5,6 @@ Raises UnsupportedModel for whatever would be computed wrongly or not at all.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ctranslate2 import specs
 from tokenizers import Tokenizer
 
 from headrace.models.errors import UnsupportedModel
+from headrace.models.json_file import load_json
 from headrace.models.manifest import Pooling
 from headrace.models.tokeniser_check import check_tokeniser
 
@@ -56,8 +56,8 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
 
 def _read(path: Path, name: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return load_json(path)
+    except (OSError, ValueError) as error:
         raise UnsupportedModel(name, f"{path.name} is missing or cannot be read") from error
 
 

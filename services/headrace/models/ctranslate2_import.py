@@ -8,7 +8,6 @@ leave beside it (`tokenizer.json`, `tokenizer_config.json`, …), or from a mani
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tokenizers import Tokenizer
 
 from headrace.models.engine_file import EngineFile, read_engine_file
 from headrace.models.errors import BadCheckpoint
+from headrace.models.json_file import load_json
 from headrace.models.manifest import MANIFEST_NAME, Manifest, read_manifest
 from headrace.models.seal import digest_file
 from headrace.models.template_check import check_template
@@ -61,6 +61,8 @@ def import_engine_folder(
         manifest = Manifest(**fields, name=name, source=source, licence=licence or "unknown")
     if not with_template:
         manifest = dataclasses.replace(manifest, chat_template=None)
+    if not manifest.end_tokens:
+        raise BadCheckpoint(folder, "its manifest names no end token")
     check_template(manifest.chat_template, manifest.bos_token, manifest.end_tokens[0])
     copied = [folder / "model.bin", *files]
     if (folder / "config.json").exists():
@@ -95,8 +97,7 @@ def _vocabulary(folder: Path) -> tuple[Sequence[Path], Sequence[str]]:
 
 def _read_vocabulary(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
-        tokens = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        tokens = load_json(path) if path.suffix == ".json" else path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise BadCheckpoint(path.parent, f"{path.name} cannot be read") from error
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
@@ -108,6 +109,7 @@ def _tokeniser_size(folder: Path, engine: int) -> int:
     """As large as the engine's vocabulary; Marian's has a token for padding more, which the engine leaves out."""
     if (folder / MANIFEST_NAME).exists() and (folder / TOKENISER_NAME).exists():
         added = read_json(folder / TOKENISER_NAME).get("added_tokens", [])
+        added = added if isinstance(added, list) else []
         if any(isinstance(t, dict) and t.get("id") == engine and t.get("content") == "<pad>" for t in added):
             return engine + 1
     return engine

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from headrace.models.errors import BadManifest
+from headrace.models.json_file import parse_json
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
@@ -110,7 +111,7 @@ _ADAPTER: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 def parse_manifest(text: str, path: Path) -> Manifest:
     """The manifest in `text`. Raises BadManifest, which names `path` and every fault."""
     try:
-        document = json.loads(text)
+        document = parse_json(text)
     except ValueError as error:
         raise BadManifest(path, f"not JSON ({error})") from error
     if not isinstance(document, dict) or "format" not in document:

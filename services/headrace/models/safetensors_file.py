@@ -6,7 +6,6 @@ and place, and the tensors. Source: the format's description at https://github.c
 
 from __future__ import annotations
 
-import json
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.models.errors import BadModelFile
+from headrace.models.json_file import parse_json
 
 _LENGTH_BYTES = 8
 _MAX_HEADER = 100 * 1024 * 1024
@@ -72,7 +72,7 @@ class SafetensorsFile:
         if len(self._bytes) < _LENGTH_BYTES or length > _MAX_HEADER or begin > len(self._bytes):
             raise BadModelFile(self._path, "it is no safetensors file, or is truncated")
         try:
-            header = json.loads(self._bytes[_LENGTH_BYTES:begin].tobytes())
+            header = parse_json(self._bytes[_LENGTH_BYTES:begin].tobytes().decode())
             header.pop("__metadata__", None)
             for entry in header.values():
                 low, high = entry["data_offsets"]
@@ -81,6 +81,6 @@ class SafetensorsFile:
                     raise ValueError("an entry makes no sense")
                 if low > high:
                     raise ValueError("a tensor ends before it begins")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadModelFile(self._path, "its header cannot be read") from error
         return header, begin

@@ -16,6 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import BPE, WordPiece
 
 from headrace.models.errors import BadCheckpoint, BadTokeniser
+from headrace.models.json_file import load_json
 from headrace.models.sentencepiece import Piece, PieceKind, PieceModel, tokeniser_of
 from headrace.models.sentencepiece_file import read_piece_model
 from headrace.models.tokeniser import TOKENISER_NAME
@@ -172,12 +173,12 @@ def _without(tokenizer: Tokenizer, size: int) -> Tokenizer:
 def read_json(path: Path, default: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
     """The object in a JSON file. Raises BadCheckpoint; where the file is missing, only without a default."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = load_json(path)
     except FileNotFoundError as error:
         if default is not None:
             return default
         raise BadCheckpoint(path.parent, f"it has no {path.name}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise BadCheckpoint(path.parent, f"{path.name} cannot be read as JSON") from error
     if not isinstance(found, dict):
         raise BadCheckpoint(path.parent, f"{path.name} is no JSON object")
