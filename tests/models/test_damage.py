@@ -171,6 +171,20 @@ def test_what_is_nested_too_deeply(tmp_path: Path) -> None:
         SafetensorsFile(tmp_path / "x.safetensors")
 
 
+@pytest.mark.parametrize("token_id", [1 << 31, 1 << 40, -1, 1.5, "7"])
+@pytest.mark.parametrize("added", [True, False])
+def test_an_id_that_no_token_has(tmp_path: Path, token_id: Any, added: bool) -> None:
+    """The library would make room for all ids up to it, and end the process."""
+    document = json.loads((FOLDER / "bloom/tokenizer.json").read_text())
+    if added:
+        document["added_tokens"][0]["id"] = token_id
+    else:
+        document["model"]["vocab"]["a"] = token_id
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(HeadraceError, match="no whole number below 4194304"):
+        read_tokeniser(tmp_path, 320)
+
+
 def test_a_tokeniser_that_cannot_tokenise() -> None:
     """A vocabulary without a token for what it does not know is found before it is used."""
     with pytest.raises(ValueError, match="it cannot be used"):

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from headrace.models.errors import UnsupportedModel
 from headrace.models.json_file import load_json
 from headrace.models.manifest import Pooling
-from headrace.models.tokeniser_check import check_tokeniser
+from headrace.models.tokeniser_check import check_tokeniser, load_tokenizer
 
 START, END, UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
 _ACTIVATIONS = {
@@ -120,8 +120,8 @@ def read_context(folder: Path, shape: BertShape, name: str) -> int:
 def read_tokenizer(path: Path, name: str, shape: BertShape) -> Tokenizer:
     """That of the model, without what it would cut off or fill up."""
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust library raises plain Exception
+        tokenizer = load_tokenizer(path)
+    except (OSError, ValueError) as error:
         raise UnsupportedModel(name, "tokenizer.json is missing or cannot be read") from error
     # What is too long is refused, and what is short is not filled up.
     tokenizer.no_truncation()

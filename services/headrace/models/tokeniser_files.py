@@ -20,7 +20,7 @@ from headrace.models.json_file import load_json
 from headrace.models.sentencepiece import Piece, PieceKind, PieceModel, tokeniser_of
 from headrace.models.sentencepiece_file import read_piece_model
 from headrace.models.tokeniser import TOKENISER_NAME
-from headrace.models.tokeniser_check import check_tokeniser
+from headrace.models.tokeniser_check import check_tokeniser, load_tokenizer
 
 _PIECE_MODELS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm")
 _FAIRSEQ_FIRST = ("<s>", "<pad>", "</s>", "<unk>")
@@ -51,9 +51,9 @@ def read_tokeniser(folder: Path, size: int, model_type: str = "") -> Tokenizer:
 def _find(folder: Path, model_type: str) -> Tokenizer:
     if (path := folder / TOKENISER_NAME).exists():
         try:
-            return Tokenizer.from_file(str(path))
-        except Exception as error:  # the Rust library raises plain Exception
-            raise BadTokeniser(path, "it cannot be read as a tokeniser") from error
+            return load_tokenizer(path)
+        except (OSError, ValueError) as error:
+            raise BadTokeniser(path, f"it cannot be read as a tokeniser ({error})") from error
     for name in _PIECE_MODELS:
         if (path := folder / name).exists():
             pieces = _with_ids(folder, read_piece_model(path), model_type)
