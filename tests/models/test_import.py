@@ -23,6 +23,7 @@ from headrace.models.gguf_import import import_gguf
 from headrace.models.importing import name_of
 from headrace.models.store import ModelStore
 from headrace.models.tokeniser import Tokeniser
+from headrace.models.tokeniser_files import read_tokeniser
 from tests.models.references.reference import FOLDER as REFERENCES
 from tests.models.tiny_gguf import TinyLlama
 
@@ -341,6 +342,32 @@ def test_checkpoints_that_would_be_wrong(tmp_path: Path, config: dict[str, objec
     with pytest.raises(UnsupportedModel) as caught:
         read_checkpoint(write_checkpoint(tmp_path / "it", **config))
     assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"model_type": "llama", "hidden_size": "wide"}, "'hidden_size' in config.json is no whole number"),
+        ({"model_type": "llama", "num_attention_heads": 1 << 40}, "'num_attention_heads' in config.json"),
+        ({"model_type": "llama", "head_dim": [64]}, "'head_dim' in config.json"),
+        ({"model_type": "falcon", "rope_theta": "10k"}, "'rope_theta' in config.json is no number"),
+    ],
+)
+def test_checkpoints_with_numbers_of_another_kind(
+    tmp_path: Path, config: dict[str, object], reason: str
+) -> None:
+    """The key is named, and what it should hold."""
+    with pytest.raises(BadCheckpoint) as caught:
+        read_checkpoint(write_checkpoint(tmp_path / "it", **config))
+    assert reason in caught.value.reason
+
+
+def test_a_checkpoint_that_claims_billions_of_tokens(tmp_path: Path) -> None:
+    """Some hundred embeddings may lack a token; nothing is made for as many as a damaged number says."""
+    folder = write_checkpoint(tmp_path / "it", model_type="bloom", vocab_size=(1 << 31) - 1)
+    shutil.copy(REFERENCES / "bloom/tokenizer.json", folder)
+    with pytest.raises(BadCheckpoint, match="its tokeniser has 320 tokens and its network 2147483647"):
+        read_tokeniser(folder, read_checkpoint(folder).vocabulary)
 
 
 def test_checkpoints_that_lack_something(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def _first_characters(units: Sequence[int]) -> tuple[set[str], set[str]]:
     single, second = set[str](), set[str]()
     reached, level = 0, [(b"", _child(units[0], 0))]
     while level:
-        after = []
+        after: list[tuple[bytes, int]] = []
         for prefix, node in level:
             if (reached := reached + 1) > _MOST_PREFIXES or len(after) > _MOST_PREFIXES:
                 raise ValueError("its table of characters goes in circles")

@@ -121,10 +121,10 @@ class _Reader:
     """Reads on from `at`."""
 
     def __init__(self, data: Bytes) -> None:
-        self._data = memoryview(data)
+        self._data = data
         self.at = 0
 
-    def skip(self, count: int) -> memoryview:
+    def skip(self, count: int) -> Bytes:
         """The next `count` bytes."""
         if count > len(self._data) - self.at:
             raise ValueError("damaged or truncated")
@@ -136,13 +136,13 @@ class _Reader:
 
     def count(self, least_bytes: int) -> int:
         """How many of something follow, each of which takes `least_bytes` or more."""
-        (found,) = struct.unpack("<Q", self.skip(8))
+        (found,) = struct.unpack("<Q", self.skip(8).tobytes())
         if found * least_bytes > len(self._data) - self.at:
             raise ValueError("damaged or truncated")
         return int(found)
 
     def text(self) -> str:
-        return str(self.skip(self.count(1)), "utf-8")
+        return self.skip(self.count(1)).tobytes().decode()
 
     def value(self, kind: int) -> Any:
         if kind in _NUMBERS:

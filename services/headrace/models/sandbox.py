@@ -165,7 +165,7 @@ def _cost(node: nodes.Node) -> int:
     return literal + _STEP * sum(1 for _ in node.find_all((nodes.Stmt, nodes.Expr)))
 
 
-def _filtered(node: nodes.Expr, name: str, *arguments: int) -> nodes.Expr:
+def _filtered(node: nodes.Node, name: str, *arguments: int) -> nodes.Expr:
     """`node | name`. A constant costs nothing to speak of, but for what follows it."""
     if isinstance(node, nodes.Const) and not arguments:
         return node

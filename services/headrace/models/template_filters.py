@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from jinja2 import pass_context
-from jinja2.defaults import DEFAULT_FILTERS
 from jinja2.exceptions import SecurityError
+from jinja2.filters import FILTERS
 from jinja2.runtime import Context, Undefined
 
 from headrace.models.template_budget import budget_of
@@ -30,8 +30,8 @@ _PICKING = ("reject", "rejectattr", "select", "selectattr")
 def template_filters() -> Mapping[str, Filter]:
     """Name → filter. What could make much out of little at once is not there."""
     return {
-        **{name: _paid(DEFAULT_FILTERS[name]) for name in _PLAIN},
-        **{name: _paid(DEFAULT_FILTERS[name], each=True) for name in _PICKING},
+        **{name: _paid(FILTERS[name]) for name in _PLAIN},
+        **{name: _paid(FILTERS[name], each=True) for name in _PICKING},
         "join": _join,
         "map": _map,
         "replace": replace_text,
@@ -133,7 +133,7 @@ def replace_text(context: Context, text: str, old: str, new: str, count: int = -
 def _round(value: float, precision: int = 0, method: str = "common") -> float:
     if abs(precision) > _MAX_DIGITS:
         raise SecurityError(f"round: more than {_MAX_DIGITS} digits are not allowed")
-    rounded: float = DEFAULT_FILTERS["round"](value, precision, method)
+    rounded: float = FILTERS["round"](value, precision, method)
     return rounded
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cyllama.llama.llama_cpp as llama
 import gguf
@@ -59,7 +60,7 @@ def _rows(path: Path) -> gguf.gguf_reader.ReaderTensor:
 
 def main() -> None:
     llama.ggml_backend_load_all()
-    found = {}
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         plain, stored, back = (Path(scratch) / f"{name}.gguf" for name in ("plain", "stored", "back"))
         TinyLlama.random(heads=4, kv_heads=4, layers=1, inner=256, head_dim=64).write(plain)
