@@ -20,10 +20,12 @@ _MAX_INDENT = 8
 _MAX_DIGITS = 12
 # fmt: off
 _PLAIN = (
-    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "last", "length",
-    "list", "lower", "max", "min", "reverse", "safe", "sort", "string", "title", "trim", "unique", "upper",
+    "abs", "capitalize", "dictsort", "float", "int", "items", "list", "lower", "max", "min", "reverse", "safe", "sort",
+    "string", "title", "trim", "unique", "upper",
 )
 # fmt: on
+_AT_ONCE = ("count", "d", "default", "first", "last", "length")
+"""They look at one item, or at none; templates ask for the number of messages in each of their loops."""
 _PICKING = ("reject", "rejectattr", "select", "selectattr")
 
 
@@ -31,6 +33,7 @@ def template_filters() -> Mapping[str, Filter]:
     """Name → filter. What could make much out of little at once is not there."""
     return {
         **{name: _paid(FILTERS[name]) for name in _PLAIN},
+        **{name: _paid(FILTERS[name], at_once=True) for name in _AT_ONCE},
         **{name: _paid(FILTERS[name], each=True) for name in _PICKING},
         "join": _join,
         "map": _map,
@@ -46,8 +49,8 @@ def template_filters() -> Mapping[str, Filter]:
     }
 
 
-def _paid(function: Filter, *, each: bool = False) -> Filter:
-    """`each`: every item is compared with all that the arguments hold."""
+def _paid(function: Filter, *, each: bool = False, at_once: bool = False) -> Filter:
+    """`each`: every item is compared with all that the arguments hold. `at_once`: it takes as long for any value."""
     passed = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
 
     @pass_context
@@ -56,7 +59,8 @@ def _paid(function: Filter, *, each: bool = False) -> Filter:
         budget.charge(_CALL)
         if isinstance(value, Iterator):
             value = budget.held(value)
-        budget.charge_reading(value)
+        if not at_once:
+            budget.charge_reading(value)
         for _ in range(len(value) if each and isinstance(value, list | tuple | range | str) else 1):
             budget.charge_reading(*arguments, *named.values())
         given = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
@@ -64,7 +68,8 @@ def _paid(function: Filter, *, each: bool = False) -> Filter:
         result = function(*first, value, *arguments, **named)
         if isinstance(result, Iterator):
             return budget.held(result)
-        budget.charge_making(result)
+        if not at_once:
+            budget.charge_making(result)
         return result
 
     return paid
