@@ -1,5 +1,7 @@
 """Makes the references anew, with transformers. Needs the extra `convert` and the package sentencepiece.
 
+The GGUF files are then those of our own writer; `make_gguf` has llama.cpp write them, as the committed ones are.
+
 python -m tests.models.references.make [--into FOLDER] [ARCHITECTURE …]
 """
 
