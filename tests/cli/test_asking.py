@@ -70,8 +70,32 @@ def test_ctrl_c_cancels_the_request(mesh: Running) -> None:
         request_id = json.loads(accepted.string)["request_id"]
         stream.wait_for('"first_index": 3,')
         assert stream.end(signal.SIGINT) == 130
+        assert f"`headrace result {request_id}` has what was made" in stream.output
     done = run("result", "--address", mesh.gateway, "--wait", "20", "--json", request_id)
     assert '"cancelled"' in done.stdout
+
+
+def test_a_deadline_that_comes_in_mid_stream_is_no_bad_input(mesh: Running) -> None:
+    """Exit code 1, what happened, and where the rest is; as JSON with the request's id."""
+    done = run(
+        *("generate", "--address", mesh.gateway, "--json", "--max-tokens", "2000", "--timeout", "1", "hello")
+    )
+    said, event = done.stderr.splitlines(), json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 1
+    assert said[0].startswith("headrace: deadline: has passed before the request was done")
+    assert f"headrace result {event['request_id']}" in said[1]
+    assert (event["event"], event["code"]) == ("error", "DEADLINE_PASSED")
+
+
+def test_a_request_under_an_id_of_ones_own_is_done_once(mesh: Running) -> None:
+    """Sent twice it has one answer; and what has no answer yet says how to come by it."""
+    request_id, at = new_request_id(), ("--address", mesh.gateway)
+    for _ in range(2):
+        done = run("submit", *at, "--request-id", request_id, "--max-tokens", "300", "hello")
+        assert done.stdout.strip() == request_id
+    early = run("result", *at, request_id)
+    assert (early.returncode, "`headrace attach` streams it" in early.stderr) == (1, True)
+    assert run("cancel", *at, request_id).returncode == 0
 
 
 def test_submit_result_and_models(mesh: Running) -> None:

@@ -189,7 +189,8 @@ class TestWithAMesh:
         asked = run("submit", *at, "--max-tokens", "3", "hello").stdout.strip()
         done = run("result", *at, "--wait", "10", asked)
         assert (done.returncode, len(done.stdout.rstrip("\n"))) == (0, 3)
-        assert "too late: it is completed" in run("cancel", *at, asked).stdout
+        late = run("cancel", *at, asked)
+        assert (late.returncode, late.stderr) == (1, "headrace: too late: it is completed\n")
         (model,) = json.loads(run("models", *at, "--json").stdout)
         assert (model["name"], model["lanes"]) == ("fake", 1)
         assert "fake" in run("models", *at).stdout

@@ -71,7 +71,11 @@ def test_a_line_stands_below_its_parent() -> None:
             "model: unknown model 'gpt'; available: a, b",
         ),
         (UnknownModel("gpt", []), "UNKNOWN_MODEL", "model: unknown model 'gpt'; available: none"),
-        (DeadlinePassed(1.5), "DEADLINE_PASSED", "deadline: lies 1.500 s in the past"),
+        (
+            DeadlinePassed(1.5),
+            "DEADLINE_PASSED",
+            "deadline: has passed before the request was done, by 1.500 s",
+        ),
         (
             DuplicateRequest("ID"),
             "DUPLICATE_REQUEST",

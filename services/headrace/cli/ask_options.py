@@ -99,6 +99,7 @@ def build_ask(
     repetition_penalty: float | None,
     stop: list[str] | None,
     timeout_s: float | None,
+    request_id: str | None = None,
 ) -> Ask:
     """What the flags ask for; the gateway checks the values. Ends the command where they contradict one another."""
     if raw and system is not None:
@@ -126,6 +127,8 @@ def build_ask(
         ask["stop"] = stop
     if timeout_s is not None:
         ask["timeout_s"] = timeout_s
+    if request_id:
+        ask["request_id"] = request_id
     return ask
 
 

@@ -22,6 +22,10 @@ _LAST_LINES_S = 1.0
 """How long the output of an ended child is read on: only something that the child left running keeps it open."""
 
 
+ENDED = "ended"
+"""How a process ended that was asked to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
     """What to run. `argv` is tied to this process already, see `runtime.child_process`."""
@@ -82,7 +86,8 @@ class Child:
                 if self._stopping.is_set():
                     return
                 wait_s = restarts.wait_s(time.monotonic() - began_s)
-                log.warning(f"{self.spec.name} {how}; starting it again", wait_s=wait_s)
+                tell = log.info if how == ENDED else log.warning  # it was drained
+                tell(f"{self.spec.name} {how}; starting it again", wait_s=wait_s)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), wait_s or 0.001)
         finally:
@@ -179,4 +184,4 @@ def _ending(code: int, last: LastWords) -> str:
             return f"was ended by {signal.Signals(-code).name}"
         except ValueError:
             return f"was ended by signal {-code}"
-    return "ended" if code == 0 else f"failed with exit code {code} ({last.reason})"
+    return ENDED if code == 0 else f"failed with exit code {code} ({last.reason})"

@@ -39,7 +39,8 @@ def embeddings_of(outcome: Outcome) -> list[list[float]]:
 
 def error_json(error: HeadraceError) -> str:
     """How a request ended that did not end well."""
-    return _line({"event": "error", "code": error.code, "message": str(error)})
+    of = {"request_id": error.request_id} if error.request_id else {}
+    return _line({"event": "error", "code": error.code, "message": str(error), **of})
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:

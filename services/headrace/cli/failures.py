@@ -29,10 +29,15 @@ def bad_input(line: str) -> typer.Exit:
     return typer.Exit(BAD_INPUT)
 
 
+def notes_of(error: BaseException) -> list[str]:
+    """What a command has added to an error: lines that say what can be done."""
+    return list(getattr(error, "__notes__", ()))
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns errors of the tree into a line and an exit code. Any other exception passes: it is our bug."""
-    from headrace.contract.errors import HeadraceError, InvalidRequest
+    from headrace.contract.errors import DeadlinePassed, HeadraceError, InvalidRequest
     from headrace.runtime.error_groups import expected_errors
     from headrace.runtime.settings_faults import SettingsError
 
@@ -42,9 +47,12 @@ def one_line_errors() -> Iterator[None]:
         expected = expected_errors(error)
         if not expected:
             raise
-        for line in dict.fromkeys(str(one) for one in expected):
+        for line in dict.fromkeys(line for one in expected for line in (str(one), *notes_of(one))):
             say_error(line)
-        input_is_bad = any(isinstance(one, (InvalidRequest, SettingsError)) for one in expected)
+        input_is_bad = any(
+            isinstance(one, (InvalidRequest, SettingsError)) and not isinstance(one, DeadlinePassed)
+            for one in expected
+        )
         raise typer.Exit(BAD_INPUT if input_is_bad else FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

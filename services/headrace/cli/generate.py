@@ -22,7 +22,7 @@ from headrace.cli.ask_options import (
     build_ask,
 )
 from headrace.cli.failures import FAILED, say_error
-from headrace.cli.options import AddressOption, EventsOption, QuietOption, TenantOption
+from headrace.cli.options import AddressOption, EventsOption, NewRequestId, QuietOption, TenantOption
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -44,6 +44,7 @@ def generate(
     repetition_penalty: PenaltyOption = None,
     stop: StopOption = None,
     timeout: TimeoutOption = None,
+    request_id: NewRequestId = None,
     tenant: TenantOption = "default",
     address: AddressOption = None,
     keep: Annotated[
@@ -69,6 +70,7 @@ def generate(
         repetition_penalty=repetition_penalty,
         stop=stop,
         timeout_s=timeout,
+        request_id=request_id,
     )
     from headrace.cli.gateway_call import choose_model
     from headrace.cli.streaming import show_stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -176,4 +177,5 @@ _add(settings, _SETUP, "  headrace settings\n  headrace settings router")
 
 def main() -> None:
     """The console script."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # what gRPC tells of connections, our log tells in words
     app(prog_name="headrace")

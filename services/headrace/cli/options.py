@@ -55,6 +55,15 @@ AddressOption = Annotated[
     ),
 ]
 TenantOption = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Whose request it is.")]
+NewRequestId = Annotated[
+    str | None,
+    typer.Option(
+        "--request-id",
+        metavar="ID",
+        help="A ULID or UUIDv7 of your choice: the same request sent again under it is done once.",
+        show_default=False,
+    ),
+]
 RequestId = Annotated[str, typer.Argument(metavar="ID", help="The request's id.", show_default=False)]
 EventsOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per event and line.")]
 QuietOption = Annotated[

@@ -25,11 +25,11 @@ from headrace.cli.ask_options import (
     build_ask,
 )
 from headrace.cli.failures import FAILED, say_error
-from headrace.cli.options import AddressOption, JsonOption, RequestId, TenantOption
+from headrace.cli.options import AddressOption, JsonOption, NewRequestId, RequestId, TenantOption
 
 if TYPE_CHECKING:
     from headrace.client.client import HeadraceClient
-    from headrace.contract.values import Accepted
+    from headrace.contract.values import Accepted, Outcome
 
 
 def submit(
@@ -45,6 +45,7 @@ def submit(
     repetition_penalty: PenaltyOption = None,
     stop: StopOption = None,
     timeout: TimeoutOption = None,
+    request_id: NewRequestId = None,
     tenant: TenantOption = "default",
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -63,6 +64,7 @@ def submit(
         repetition_penalty=repetition_penalty,
         stop=stop,
         timeout_s=timeout,
+        request_id=request_id,
     )
     from headrace.cli.event_json import event_json
     from headrace.cli.gateway_call import call_gateway, choose_model
@@ -97,9 +99,19 @@ def result(
     from headrace.cli.event_json import embeddings_of, outcome_json
     from headrace.cli.gateway_call import call_gateway
     from headrace.cli.stream_view import StreamView, harmless
+    from headrace.contract.errors import NotFound
     from headrace.contract.values import OutcomeKind
 
-    outcome = call_gateway(address, lambda client: client.result(request_id, tenant=tenant, wait_s=wait_s))
+    async def fetch(client: HeadraceClient) -> Outcome:
+        try:
+            return await client.result(request_id, tenant=tenant, wait_s=wait_s)
+        except NotFound as error:
+            error.add_note(
+                "where it still waits or runs: --wait S waits for it, `headrace attach` streams it"
+            )
+            raise
+
+    outcome = call_gateway(address, fetch)
     if as_json:
         typer.echo(outcome_json(outcome))
     else:
@@ -119,12 +131,15 @@ def result(
 
 
 def cancel(request_id: RequestId, tenant: TenantOption = "default", address: AddressOption = None) -> None:
-    """End a request, waiting or running."""
+    """End a request, waiting or running. Exit code 1 where it has ended otherwise before."""
     from headrace.cli.gateway_call import call_gateway
     from headrace.contract.values import OutcomeKind
 
     kind = call_gateway(address, lambda client: client.cancel(request_id, tenant=tenant))
-    typer.echo(kind.value if kind is OutcomeKind.CANCELLED else f"too late: it is {kind.value}")
+    if kind is not OutcomeKind.CANCELLED:
+        say_error(f"too late: it is {kind.value}")
+        raise typer.Exit(FAILED)
+    typer.echo(kind.value)
 
 
 def models(address: AddressOption = None, as_json: JsonOption = False) -> None:

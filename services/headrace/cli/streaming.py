@@ -43,12 +43,18 @@ def show_stream(
         except asyncio.CancelledError:
             if goes_on and progress.request_id:
                 say_error(f"the request goes on; `{progress.way_back}` returns to it")
+            elif progress.request_id:
+                say_error(f"the request is cancelled; {progress.what_is_left}")
             raise
         except Unavailable as error:
             if error.what != "gateway" or not progress.request_id:
                 raise
             problem = f"`{progress.way_back}` goes on from here, once one is back"
             raise Unavailable("the gateway went away", problem) from error
+        except HeadraceError as error:
+            if progress.request_id:
+                error.add_note(f"`headrace trace {progress.request_id}` says why; {progress.what_is_left}")
+            raise
 
     return call_gateway(address, shown)
 
@@ -66,6 +72,11 @@ class _Progress:
         """The command that goes on from here."""
         return attach_command(self.request_id, self._tenant, self._next_index)
 
+    @property
+    def what_is_left(self) -> str:
+        """Of a request that has ended."""
+        return f"`{_of_request('result', self.request_id, self._tenant)}` has what was made"
+
     def note(self, event: Event) -> None:
         match event:
             case Accepted():
@@ -77,8 +88,12 @@ class _Progress:
 def attach_command(request_id: str, tenant: str, from_index: int = 0) -> str:
     """The command that gives a request's tokens from an index on."""
     start = f" --from {from_index}" if from_index else ""
+    return _of_request("attach", f"{request_id}{start}", tenant)
+
+
+def _of_request(command: str, arguments: str, tenant: str) -> str:
     whose = f" --tenant {tenant}" if tenant != DEFAULT_TENANT else ""
-    return f"headrace attach {request_id}{start}{whose}"
+    return f"headrace {command} {arguments}{whose}"
 
 
 async def _in_terminal(events: AsyncGenerator[Event, None], progress: _Progress, *, quiet: bool) -> bool:

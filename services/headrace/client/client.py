@@ -255,5 +255,8 @@ def _checked(event: Event) -> Event:
     if not isinstance(event, Outcome) or event.kind in (OutcomeKind.COMPLETED, OutcomeKind.CANCELLED):
         return event
     if event.failure is None:
-        raise HeadraceError(f"request {event.request_id} ended as {event.kind.value}, without a reason")
-    raise error_of_failure(event.failure)
+        error = HeadraceError(f"request {event.request_id} ended as {event.kind.value}, without a reason")
+    else:
+        error = error_of_failure(event.failure)
+    error.request_id = event.request_id
+    raise error

@@ -34,7 +34,7 @@ def error_of_call(error: grpc.aio.AioRpcError) -> HeadraceError:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return errors.DeadlinePassed(0.0)
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in problem.message:
-            return errors.InvalidRequest("request", problem.message)
+            return _too_large(problem.message)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return errors.Overloaded(problem.message or "refused", DEFAULT_RETRY_S)
         case grpc.StatusCode.UNAVAILABLE:
@@ -44,6 +44,15 @@ def error_of_call(error: grpc.aio.AioRpcError) -> HeadraceError:
             return errors.Unavailable("gateway", "it cut the call off")
         case status:
             return HeadraceError(f"{status.name}: {problem.message}")
+
+
+def _too_large(message: str) -> HeadraceError:
+    """A message that gRPC refuses by its size, before anybody has read it."""
+    found = re.search(r"(SERVER)?.*\((\d+) vs\. (\d+)\)", message)
+    if found is None or found[1] is None:
+        return errors.InvalidRequest("request", message)
+    problem = f"is {found[2]} bytes large; the gateway takes {found[3]} (gateway.max_request_bytes)"
+    return errors.InvalidRequest("request", problem)
 
 
 def error_of_failure(failure: Failure) -> HeadraceError:
@@ -85,11 +94,8 @@ def _unknown_model(told: _Told) -> HeadraceError:
 
 
 def _deadline_passed(told: _Told) -> HeadraceError:
-    (late,) = told.find(r"deadline: lies (-?[0-9.]+) s in the past")
-    try:
-        return errors.DeadlinePassed(float(late))
-    except ValueError:
-        return errors.DeadlinePassed(0.0)
+    found = re.fullmatch(r"deadline: has passed .*, by ([0-9.]+) s", told.message)
+    return errors.DeadlinePassed(float(found[1]) if found else 0.0)
 
 
 def _duplicate(told: _Told) -> HeadraceError:

@@ -93,7 +93,7 @@ class Unbroken:
     def _call(self, stub: Any) -> Any:
         left_s = None if self._deadline_s is None else self._deadline_s - time.monotonic()
         if left_s is not None and left_s <= 0 and self.adrift:
-            raise DeadlinePassed(-left_s)
+            raise self._told(DeadlinePassed(-left_s))
         self._called_s = time.monotonic()
         if not self.accepted:
             return self._begin(stub, left_s)
@@ -126,7 +126,7 @@ class Unbroken:
     async def _pause(self, problem: HeadraceError) -> None:
         """Waits before the next try. Raises `problem` where there is to be none."""
         if not self._goes_on_after(problem):
-            raise problem
+            raise self._told(problem)
         self.adrift = True
         now_s = time.monotonic()
         if isinstance(problem, NotFound):
@@ -139,10 +139,16 @@ class Unbroken:
         if self._failures < len(self._gateways):
             return  # there is one that has not been tried
         if not self.accepted or now_s - self._failing_since_s > GIVE_UP_S:
-            raise problem
+            raise self._told(problem)
         pauses = self._failures - len(self._gateways)
         longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(pauses, 16))
         await asyncio.sleep(longest_s * (1 - random.random() / 2))
+
+    def _told(self, problem: HeadraceError) -> HeadraceError:
+        """The error, with the request that it ends."""
+        if self.accepted:
+            problem.request_id = self.request_id
+        return problem
 
     def _goes_on_after(self, problem: HeadraceError) -> bool:
         if not self._reattach or not self.request_id:

@@ -32,6 +32,8 @@ class HeadraceError(Exception):
     """
 
     code: ClassVar[str] = "INTERNAL"
+    request_id = ""
+    """The accepted request that ended so, where clients raise it; its outcome has what was made."""
 
 
 class InvalidRequest(HeadraceError):
@@ -58,12 +60,13 @@ class UnknownModel(InvalidRequest):
 
 
 class DeadlinePassed(InvalidRequest):
-    """The deadline lay in the past when the request was looked at. No compute was spent."""
+    """The deadline came before the end. What lies in the past at once costs no compute."""
 
     code = "DEADLINE_PASSED"
 
     def __init__(self, late_s: float) -> None:
-        super().__init__("deadline", f"lies {late_s:.3f} s in the past")
+        by = f", by {late_s:.3f} s" if late_s >= 0.0005 else ""
+        super().__init__("deadline", f"has passed before the request was done{by}")
         self.late_s = late_s
 
 

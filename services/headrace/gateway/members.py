@@ -62,6 +62,10 @@ class Members:
                 await answers.unsubscribe()
         except nats.errors.Error as error:
             raise unanswered(error) from error
+        if not found:
+            raise Unavailable(
+                "NATS", f"nobody has answered within {FIRST_ANSWER_S:g} s, nor has this gateway"
+            )
         return tuple(sorted(found, key=lambda member: (_ORDER[member.kind], member.id, member.router)))
 
     async def drain(self, kind: MemberKind | None, member_id: str) -> DrainBegun:

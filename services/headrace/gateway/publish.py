@@ -165,5 +165,5 @@ def _unconfirmed(request: Request, when: str) -> Unavailable:
     return Unavailable(
         "queue",
         f"the broker did not confirm request {request.id} {when};"
-        " sent again under this id, it is not done twice",
+        " sent again under this id, it is not done twice, and `headrace result` knows it where it was",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.contract.errors import DeadlinePassed
 from headrace.contract.values import Failure, OutcomeKind
 from headrace.router.core.commands import Settle, Start, Stop, WakeAt
 from headrace.router.core.events import CancelAsked, Settled, Woke
@@ -17,9 +18,7 @@ def cancel(
 
 
 def expired(request_id: str = "r", *, late_s: float = 0.0) -> Settle:
-    failure = Failure(
-        code="DEADLINE_PASSED", message=f"deadline: lies {late_s:.3f} s in the past", field="deadline"
-    )
+    failure = Failure(code="DEADLINE_PASSED", message=str(DeadlinePassed(late_s)), field="deadline")
     return Settle(request_id=request_id, kind=OutcomeKind.EXPIRED, failure=failure)
 
 
