@@ -386,8 +386,11 @@ class Router:
             held=lambda: len(self._ledger),
             shutdown=shutdown,
             grace_s=self._settings.router.drain_grace_s,
+            log_level=self._settings.log.level,
         )
-        await AdminAnswers(self._connection, members=admin.members, drain=admin.drain).listen()
+        await AdminAnswers(
+            self._connection, members=admin.members, drain=admin.drain, log_level=admin.log_level
+        ).listen()
 
     def _showing(self, address: str, shutdown: Shutdown) -> Showing:
         def look() -> Seen:
