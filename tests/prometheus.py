@@ -15,20 +15,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from deploy.metrics import prometheus_name
 
 from headrace.runtime.metric_names import Instrument, Kind
 from tests.integration.ports import free_port
 
-_UNITS = {"s": "_seconds", "By": "_bytes"}
 _LIMIT_S = 30.0
-
-
-def prometheus_name(instrument: Instrument) -> str:
-    """The name that a metric has in Prometheus; a histogram's has `_bucket`, `_sum` and `_count` behind it."""
-    name = instrument.name.replace(".", "_")
-    unit = _UNITS.get(instrument.unit, "")
-    name += "" if name.endswith(unit) else unit
-    return f"{name}_total" if instrument.kind is Kind.COUNTER else name
 
 
 def series_names(instrument: Instrument) -> tuple[str, ...]:

@@ -135,9 +135,12 @@ OVERVIEW = Dashboard(
                 series=quantiles("headrace_event_loop_lag_seconds", "instance", legend="{{instance}}"),
             ),
             Panel(
-                title="Open files",
-                about="And sockets.",
-                series=[("headrace_process_open_files", "{{headrace_kind}} {{instance}}")],
+                title="Open files, and pages of the console",
+                about="Sockets are files, too.",
+                series=[
+                    ("headrace_process_open_files", "{{headrace_kind}} {{instance}}"),
+                    ("headrace_console_pages", "{{instance}} pages"),
+                ],
             ),
         ],
     ],

@@ -95,19 +95,6 @@ WORKERS = Dashboard(
                 series=[rate("headrace_worker_steps_total", MODEL, where=MODELS, legend=f"{{{{{MODEL}}}}}")],
             ),
             Panel(
-                title="Looks for the beginnings of prompts",
-                about="A hit saves its prefill.",
-                unit="ops",
-                series=[
-                    rate(
-                        "headrace_worker_prompt_cache_lookups_total",
-                        "headrace_result",
-                        where=MODELS,
-                        legend="{{headrace_result}}",
-                    )
-                ],
-            ),
-            Panel(
                 title="Streams between processes",
                 about="Opened anew, and requests of which something waits to be sent on them.",
                 series=[
@@ -125,6 +112,49 @@ WORKERS = Dashboard(
                 series=[
                     rate("headrace_retries_total", MODEL, where=MODELS, legend=f"{{{{{MODEL}}}}} retried"),
                     rate("headrace_regroups_total", MODEL, where=MODELS, legend=f"{{{{{MODEL}}}}} regrouped"),
+                ],
+            ),
+        ],
+        [
+            Panel(
+                title="Static prompts",
+                about="Requests that began with one: a hit saved its prefill. And the tokens that hits spared.",
+                unit="ops",
+                series=[
+                    rate(
+                        "headrace_static_prompts_total",
+                        "headrace_result",
+                        where='headrace_result!=""',
+                        legend="{{headrace_result}}",
+                    ),
+                    ("sum(rate(headrace_static_prompts_spared_total[$__rate_interval]))", "tokens spared"),
+                ],
+            ),
+            Panel(
+                title="Copies for shadows",
+                about="Sent to the version that is tried; dropped, as its queue was full or they were too large.",
+                unit="reqps",
+                series=[
+                    rate(
+                        "headrace_shadow_copies_total",
+                        "gen_ai_response_model, headrace_result",
+                        where='headrace_result!=""',
+                        legend="{{gen_ai_response_model}} {{headrace_result}}",
+                    )
+                ],
+            ),
+            Panel(
+                title="What shadows answer",
+                about="The same as clients got, or otherwise; sampled answers say nothing.",
+                unit="reqps",
+                stacked=True,
+                series=[
+                    rate(
+                        "headrace_shadow_answers_total",
+                        "gen_ai_response_model, headrace_result",
+                        where='headrace_result!=""',
+                        legend="{{gen_ai_response_model}} {{headrace_result}}",
+                    )
                 ],
             ),
         ],

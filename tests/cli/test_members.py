@@ -97,6 +97,24 @@ def test_a_drain_that_takes_longer_than_the_wait_is_said(mesh: Running) -> None:
     mesh.wait_for(r"router +│.*worker\.joined")
 
 
+def test_a_level_changes_while_processes_run(mesh: Running) -> None:
+    """Of one process, which says so in its log, and back; a word that is no level is refused with those that are."""
+    for kind, member in members(mesh).items():
+        done = run("log-level", "--address", mesh.gateway, "--kind", kind, member["id"], "debug")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"{kind} {member['id']} logs from debug up\n"
+        mesh.wait_for(rf"{kind} +│.*log\.level  least=debug")
+        back = run("log-level", "--address", mesh.gateway, "--kind", kind, member["id"], "as-set")
+        assert back.stdout == f"{kind} {member['id']} logs as its settings say\n"
+    worker = members(mesh)["worker"]["id"]
+    loud = run("log-level", "--address", mesh.gateway, worker, "loud")
+    assert loud.returncode == 2
+    assert "'loud' is not one of" in loud.stderr
+    nobody = run("log-level", "--address", mesh.gateway, "nobody", "debug")
+    assert nobody.returncode == 1
+    assert f"worker {worker}" in nobody.stderr
+
+
 def test_an_unknown_member_is_said_with_those_that_there_are(mesh: Running) -> None:
     """Exit code 1, and one line."""
     done = run("drain", "--address", mesh.gateway, "nobody")

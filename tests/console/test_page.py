@@ -132,9 +132,11 @@ async def test_a_request_explains_itself(scene: Scene) -> None:
         await expect(waterfall.locator("h3")).to_contain_text(request_id)
         for process in ("gateway", "router", "worker"):  # a worker's spans may come a moment later
             await expect(waterfall.locator(".span .label small", has_text=process).first).to_be_visible()
-        span = waterfall.locator(".span").first
+        span, details = waterfall.locator(".span").first, waterfall.locator(".detail:visible")
+        await expect(details).to_have_count(0)  # a person opens what is of interest
         await span.press("Enter")
         await expect(span).to_have_attribute("aria-expanded", "true")
+        await expect(details).to_have_count(1)
         assert SECRET not in await page.content()
         for path in ("/api/state", "/api/traces", f"/api/traces/{request_id}"):
             assert SECRET.encode() not in (await scene.console.ask(path)).body

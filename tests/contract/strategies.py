@@ -24,6 +24,7 @@ from headrace.contract.deliver import (
 )
 from headrace.contract.ids import derived_request_id
 from headrace.contract.inference_wire import Attachment
+from headrace.contract.log_level import LogLevel
 from headrace.contract.queue_wire import DeadLetter
 from headrace.contract.requests import ChatMessage, Request
 from headrace.contract.values import (
@@ -299,6 +300,7 @@ ROUTER_MESSAGES = st.builds(
     pause=tuples(UINT64),
     resume=tuples(UINT64),
     released=tuples(TEXTS),
+    log_level=st.none() | st.sampled_from(LogLevel),
 )
 
 # Deliver.
@@ -383,4 +385,5 @@ MEMBERS = st.builds(
     metrics=TEXTS,
 )
 DRAINS = st.tuples(st.none() | st.sampled_from(MemberKind), TEXTS)
+LEVELS_ASKED = st.tuples(st.none() | st.sampled_from(MemberKind), TEXTS, st.sampled_from(LogLevel))
 DRAINS_BEGUN = st.builds(DrainBegun, member=MEMBERS, grace_s=SECONDS)

@@ -17,6 +17,7 @@ from headrace.contract.deliver import DeliveryMessage, Model, ModelLoad
 from headrace.contract.deliver_wire import decode_delivery_message, encode_delivery_message
 from headrace.contract.errors import InvalidRequest
 from headrace.contract.inference_wire import models_response
+from headrace.contract.log_level import LogLevel, decode_log_level, encode_log_level, known_log_level
 from headrace.contract.values import FinishReason, OutcomeKind, Priority, Task
 from headrace.v1 import admin_pb2
 from headrace.v1 import common_pb2 as pb
@@ -26,6 +27,7 @@ ENUMS = [
     (Task, pb.Task, common.encode_task, common.decode_task),
     (FinishReason, pb.FinishReason, common.encode_finish, common.decode_finish),
     (OutcomeKind, pb.OutcomeKind, common.encode_kind, common.decode_kind),
+    (LogLevel, pb.LogLevel, encode_log_level, decode_log_level),
     (MemberKind, admin_pb2.MemberKind, admin.encode_member_kind, admin.decode_member_kind),
 ]
 each_enum = pytest.mark.parametrize(
@@ -54,6 +56,8 @@ def test_what_is_unspecified_has_its_documented_default() -> None:
     assert common.decode_kind(pb.OUTCOME_KIND_UNSPECIFIED) is OutcomeKind.FAILED
     assert admin.decode_member_kind(admin_pb2.MEMBER_KIND_UNSPECIFIED) is None
     assert admin.encode_member_kind(None) == admin_pb2.MEMBER_KIND_UNSPECIFIED
+    assert known_log_level(pb.LOG_LEVEL_UNSPECIFIED) is None
+    assert encode_log_level(None) == pb.LOG_LEVEL_UNSPECIFIED
 
 
 @pytest.mark.parametrize(
@@ -62,6 +66,7 @@ def test_what_is_unspecified_has_its_documented_default() -> None:
         (common.decode_priority, "priority", "one of realtime, high, normal, batch (was number 99)"),
         (common.decode_task, "task", "one of generate, embed, translate"),
         (admin.decode_member_kind, "kind", "one of router, gateway, worker"),
+        (decode_log_level, "level", "one of debug, info, warning, error, as-set (was number 99)"),
     ],
 )
 def test_an_unknown_wish_is_refused(decode: Callable[[Any], Any], field: str, says: str) -> None:
@@ -70,6 +75,13 @@ def test_an_unknown_wish_is_refused(decode: Callable[[Any], Any], field: str, sa
         decode(UNKNOWN)
     assert refused.value.field == field
     assert says in refused.value.problem
+
+
+def test_a_level_has_to_be_said() -> None:
+    """Who forgets it changes nothing by mistake; one that a newer router knows leaves a worker as it is."""
+    with pytest.raises(InvalidRequest, match=r"level: must be one of .* missing"):
+        decode_log_level(pb.LOG_LEVEL_UNSPECIFIED)
+    assert known_log_level(UNKNOWN) is None
 
 
 def test_an_unknown_end_is_still_an_end() -> None:

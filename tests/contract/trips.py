@@ -249,6 +249,18 @@ TRIPS = [
         lambda message: admin.decode_drain_begun(message.SerializeToString()),
     ),
     Trip(
+        admin_pb2.SetLogLevelRequest,
+        values.LEVELS_ASKED,
+        lambda asked: admin.encode_set_log_level(*asked),
+        admin.decode_set_log_level,
+    ),
+    Trip(
+        admin_pb2.SetLogLevelResponse,
+        values.MEMBERS,
+        admin.log_level_response,
+        lambda message: admin.decode_log_level_set(message.SerializeToString()),
+    ),
+    Trip(
         admin_pb2.StatusReply,
         values.tuples(values.MEMBERS),
         lambda members: admin_pb2.StatusReply.FromString(admin.encode_status(members)),

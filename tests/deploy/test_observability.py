@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from deploy.grafana.build import DASHBOARDS, files
+from deploy.metrics import FILE, table
 
 from headrace.contract.values import OutcomeKind, Priority
 from headrace.runtime import trace_names
@@ -78,6 +79,11 @@ def test_every_query_names_what_is_exposed() -> None:
         assert named, f"{where} names no metric: {expression}"
         assert named <= known() | {"up"}, f"{where}: {named - known()}"
         assert labels_in(expression) <= labels_known(), f"{where}: {labels_in(expression) - labels_known()}"
+
+
+def test_the_table_of_metrics_is_as_written() -> None:
+    """What is exposed, in words, is what `python -m deploy.metrics` writes of it."""
+    assert FILE.read_text() == table(), "run: python -m deploy.metrics"
 
 
 def test_every_metric_is_shown() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -22,7 +23,8 @@ from headrace.contract.errors import (
     Unavailable,
     UnknownMember,
 )
-from headrace.contract.subjects import ADMIN_STATUS, MEMBERS_BUCKET
+from headrace.contract.log_level import LogLevel, log_level_named
+from headrace.contract.subjects import ADMIN_STATUS, MEMBERS_BUCKET, log_subject
 from headrace.contract.values import TokenChunk
 from headrace.gateway.guard import Guard, is_local
 from headrace.runtime.nats_admin import AdminAnswers
@@ -45,7 +47,10 @@ class Played:
     def __init__(self, nc: Client, *members: Member) -> None:
         self.drained: list[Member] = []
         self._members = members
-        self._answers = AdminAnswers(nc, members=lambda: members, drain=self._drain)
+        self.levels: list[tuple[str, LogLevel]] = []
+        self._answers = AdminAnswers(
+            nc, members=lambda: members, drain=self._drain, log_level=self._log_level
+        )
 
     async def listen(self, nc: Client) -> None:
         await self._answers.listen()
@@ -55,6 +60,11 @@ class Played:
         found = [member for member in self._members if (member.kind, member.id) == (kind, member_id)]
         self.drained += found
         return DrainBegun(member=found[0], grace_s=9.0) if found else None
+
+    def _log_level(self, kind: MemberKind, member_id: str, level: LogLevel) -> Member | None:
+        found = [member for member in self._members if (member.kind, member.id) == (kind, member_id)]
+        self.levels += [(member.title, level) for member in found]
+        return found[0] if found else None
 
 
 PlayedFor = Callable[..., Awaitable[Played]]
@@ -150,6 +160,40 @@ async def test_an_id_of_two_kinds_needs_the_kind(admin: AdminClient, played: Pla
     assert refused.value.field == "kind"
     await admin.drain("gw-1", MemberKind.WORKER)
     assert there.drained == [twin]
+
+
+async def test_a_level_reaches_who_is_meant(
+    admin: AdminClient, played: PlayedFor, nc: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And nobody else; who is not there, and what is no level, are refused with what there is. What anybody else may
+    send on NATS changes nothing.
+    """
+    there = await played(ROUTER, WORKER)
+    assert await admin.set_log_level("w-1", LogLevel.DEBUG) == WORKER
+    assert await admin.set_log_level("r-1", LogLevel.AS_SET, MemberKind.ROUTER) == ROUTER
+    assert there.levels == [("worker w-1", LogLevel.DEBUG), ("router r-1", LogLevel.AS_SET)]
+    with pytest.raises(UnknownMember) as refused:
+        await admin.set_log_level("w-2", LogLevel.DEBUG)
+    assert refused.value.known == ("router r-1", "gateway gw-1", "worker w-1")
+    with pytest.raises(InvalidRequest, match=r"level: must be one of debug, .*as-set \(was 'loud'\)"):
+        log_level_named("loud")
+    for body in (b"\xff", b"", b"\x18\x63"):  # no message; no level; level 99
+        with pytest.raises(TimeoutError):
+            await nc.request(log_subject(MemberKind.WORKER, "w-1"), body, timeout=0.1)
+    assert len(there.levels) == 2
+
+
+async def test_a_gateway_changes_its_own_level(gateway: RunningGateway, admin: AdminClient) -> None:
+    """At once, and back to what its settings say."""
+    ours = logging.getLogger("headrace")
+    before = ours.level
+    try:
+        assert (await admin.set_log_level("gw-1", LogLevel.ERROR)).id == "gw-1"
+        assert ours.level == logging.ERROR
+        await admin.set_log_level("gw-1", LogLevel.AS_SET)
+        assert ours.level == logging.INFO
+    finally:
+        ours.setLevel(before)
 
 
 async def test_a_gateway_drains_itself(gateway: RunningGateway, admin: AdminClient, nc: Client) -> None:

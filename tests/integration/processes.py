@@ -24,8 +24,8 @@ READY_S = 60.0
 class Processes:
     """nats-server, routers, gateways and workers, each a process of its own. An async context manager; leaves none.
 
-    `names` are theirs: `router`, or `router-2`. `environment` is added to each process's. `max_payload_bytes` is the
-    broker's largest message. Logs go to `folder`, one file per process.
+    `names` are theirs: `router`, or `router-2`; a `console` may be among them. `environment` is added to each one's.
+    `max_payload_bytes` is the broker's largest message. Logs go to `folder`, one file per process.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Processes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        for each in ("gateway", "worker", "router"):
+        for each in ("console", "gateway", "worker", "router"):
             for name in [name for name in self._processes if _kind_of(name) == each]:
                 await self.stop(name)
         self._nats.stop()

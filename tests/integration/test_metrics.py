@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deploy.metrics import prometheus_name
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -22,12 +23,13 @@ from headrace.runtime import metric_names as names
 from headrace.runtime.metric_names import instruments
 from tests.integration.processes import Processes
 from tests.otlp_receiver import OtlpReceiver
-from tests.prometheus import Prometheus, fetch, prometheus_name, promtool, series_names
+from tests.prometheus import Prometheus, fetch, promtool, series_names
 
 pytestmark = pytest.mark.integration
 
 SECRET = "XYZZYSECRET"
 RULES = Path(__file__).parents[2] / "deploy/prometheus/headrace.rules.yml"
+NAMES = ("router", "gateway", "worker", "console")
 TOKENS = 10
 REQUESTS = 6
 
@@ -42,6 +44,13 @@ async def scrape_targets(mesh: Processes) -> list[dict[str, Any]]:
     assert process.returncode == 0
     found: list[dict[str, Any]] = json.loads(said)
     return found
+
+
+def console_of(mesh: Processes) -> str:
+    """Where it says that its metrics are."""
+    found = re.search(r'"address": "http://([^/]+)/metrics"', mesh.log("console"))
+    assert found, mesh.log("console")
+    return found[1]
 
 
 def exposed(texts: Sequence[str]) -> set[str]:
@@ -64,7 +73,9 @@ async def test_metrics_reach_prometheus_and_a_collector(
             "HEADRACE_WORKER_LANES": "1",
             "HEADRACE_WORKER_MAX_BATCH": "2",
         }
-        mesh = await stack.enter_async_context(Processes(tmp_path, models=store, environment=environment))
+        mesh = await stack.enter_async_context(
+            Processes(tmp_path, models=store, environment=environment, names=NAMES)
+        )
         client = await stack.enter_async_context(HeadraceClient(mesh.address))
         caller = TracerProvider().get_tracer("caller").start_span("caller")
 
@@ -82,6 +93,7 @@ async def test_metrics_reach_prometheus_and_a_collector(
         targets = await scrape_targets(mesh)
         assert {target["labels"]["headrace_kind"] for target in targets} == {"router", "gateway", "worker"}
         addresses = [target["targets"][0] for target in targets]
+        addresses.append(console_of(mesh))  # no member: whoever scrapes it, names it
         await collector.until(
             lambda: sum(point.value for point in collector.metrics.named(names.TOKENS_USED.name)) > 0,
             "tokens over OTLP",
@@ -117,6 +129,7 @@ async def test_metrics_reach_prometheus_and_a_collector(
             "headrace-router",
             "headrace-gateway",
             "headrace-worker",
+            "headrace-console",
         }
         mine = f"{caller.get_span_context().trace_id:032x}"
         await collector.until(

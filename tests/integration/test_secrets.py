@@ -1,134 +1,98 @@
-"""No path lets content out: not into a log, a span, an error's text, or what an operator is shown."""
+"""No path lets content out: not into a log, a span, a metric, an error's text, or what an operator is shown."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import grpc.aio
+import nats
 import pytest
-from nats.aio.client import Client
 
 from headrace.client.admin import AdminClient
 from headrace.client.client import HeadraceClient
-from headrace.contract.errors import HeadraceError
-from headrace.contract.values import Accepted, Outcome, TokenChunk
-from headrace.runtime.nats_client import NatsClient
-from headrace.v1 import common_pb2, inference_pb2
-from headrace.v1.inference_pb2_grpc import InferenceServiceStub
+from headrace.models.fake import FakeTiming, install_fake_model
+from headrace.models.store import ModelStore
 from tests.integration.processes import Processes
+from tests.integration.secret_paths import (
+    EMBEDS,
+    SECRET,
+    SHADOWS,
+    Heard,
+    every_way,
+    hostile_bytes,
+    other_tasks,
+    over_nats,
+    prompts_that_are_kept,
+)
+from tests.integration.test_metrics import console_of
+from tests.models.tiny_tasks import install_tiny_translator
 from tests.otlp_receiver import OtlpReceiver
+from tests.prometheus import fetch
 
 pytestmark = pytest.mark.integration
 
-SECRET = "XYZZY7SECRET"
-"""Stands in every prompt, message and stop string."""
+TOKEN = "a-token-of-operators-of-this-test"
+NAMES = ("router", "gateway", "worker", "console")
 
 
-class Heard:
-    """What clients were told, and what they were given as output."""
+class Console:
+    """The console of the mesh, as a browser hears it; `said` is all that it answered."""
 
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-        self.outputs: list[str] = []
-        self.ids: list[str] = []
+    def __init__(self, address: str) -> None:
+        self.said: list[bytes] = []
+        self._address = address
 
-    async def ask(self, client: HeadraceClient, *, leave_after: int = 0, **ask: object) -> None:
-        """One request, to its end or until so many tokens have come."""
-        text, tokens = "", 0
-        try:
-            async with aclosing(client.generate(model=str(ask.pop("model", "fake")), **ask)) as events:  # type: ignore[arg-type]
-                async for event in events:
-                    if isinstance(event, Accepted):
-                        self.ids.append(event.request_id)
-                    elif isinstance(event, TokenChunk):
-                        text += event.text
-                        tokens += len(event.token_ids)
-                        if leave_after and tokens >= leave_after:
-                            break
-                    elif isinstance(event, Outcome) and event.failure is not None:
-                        self.errors.append(event.failure.message)
-        except HeadraceError as error:
-            self.errors.append(str(error))
-        if len(text) >= 20:
-            self.outputs.append(text)
+    async def get(self, path: str, method: str = "GET") -> bytes:
+        """One answer. With an operator's token: what is shown to nobody else is searched, too."""
 
-
-async def every_way(client: HeadraceClient, heard: Heard) -> None:
-    """Requests over gRPC that end in every way there is."""
-    prompt = f"say {SECRET} again"
-    chat = [{"role": "system", "content": SECRET}, {"role": "user", "content": prompt}]
-    await heard.ask(client, prompt=prompt, max_tokens=40, ignore_end=True)
-    await heard.ask(client, messages=chat, max_tokens=40, ignore_end=True, stop=[SECRET])
-    await heard.ask(
-        client, prompt=f"\x00{SECRET}", max_tokens=5
-    )  # the engine fails at once, everywhere: a dead letter
-    await heard.ask(client, prompt=f"\x01{SECRET}", max_tokens=50, ignore_end=True)  # and after some steps
-    await heard.ask(client, prompt=prompt, max_tokens=4000, ignore_end=True, timeout_s=0.3)
-    await heard.ask(client, prompt=prompt, max_tokens=4000, ignore_end=True, leave_after=5)
-    await heard.ask(client, prompt=f"{SECRET} " * 2_000, max_tokens=5)  # longer than the model's context
-    await heard.ask(client, prompt=prompt, messages=chat, max_tokens=5)
-    await heard.ask(client, prompt=prompt, max_tokens=5, stop=[SECRET] * 100)
-    await heard.ask(client, prompt=prompt, max_tokens=5, temperature=-1.0)
-    await heard.ask(client, prompt=prompt, model="nobody-has-it", max_tokens=5)
-    await heard.ask(client, prompt=prompt, max_tokens=5, request_id=SECRET)
-    await heard.ask(client, messages=[{"role": SECRET, "content": prompt}], max_tokens=5)
-
-
-async def hostile_bytes(address: str, heard: Heard) -> None:
-    """What a broken client sends: bytes that are no message, with the secret in them."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        call: Any = channel.unary_stream("/headrace.v1.InferenceService/Generate")
-        for body in (b"\xff" + SECRET.encode(), SECRET.encode() * 10):
+        def ask() -> bytes:
+            headers = {"authorization": f"Bearer {TOKEN}"}
+            request = urllib.request.Request(f"http://{self._address}{path}", method=method, headers=headers)
             try:
-                async for _ in call(body):
-                    pass
-            except grpc.aio.AioRpcError as error:
-                heard.errors.append(error.details() or "")
-        stub = InferenceServiceStub(channel)
+                answer = urllib.request.urlopen(request, timeout=20)
+            except urllib.error.HTTPError as refusal:  # what it says then is searched, too
+                answer = refusal
+            with answer:
+                body: bytes = answer.read()
+                return body
+
+        self.said.append(await asyncio.to_thread(ask))
+        return self.said[-1]
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """A page is open meanwhile, and hears what changes."""
+        reader, writer = await asyncio.open_connection(*self._address.split(":"))
+        writer.write(b"GET /api/events HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+
+        async def hear() -> None:
+            while more := await reader.read(1 << 16):
+                self.said.append(more)
+
+        hearing = asyncio.create_task(hear())
         try:
-            await stub.Submit(
-                inference_pb2.SubmitRequest(
-                    request=inference_pb2.GenerateRequest(
-                        model="fake", prompt=SECRET, sampling=common_pb2.Sampling(top_p=7)
-                    )
-                )
-            )
-        except grpc.aio.AioRpcError as error:
-            heard.errors.append(error.details() or "")
+            yield
+        finally:
+            hearing.cancel()
+            writer.close()
 
-
-async def over_nats(nc: Client, heard: Heard) -> None:
-    """Raw producers: one that is answered, and messages that nobody can read."""
-    js = nc.jetstream()
-    subject = "hr.v1.req.fake.normal.default"
-    inbox = nc.new_inbox()
-    events = await nc.subscribe(inbox)
-    ask = {"prompt": f"say {SECRET}", "max_tokens": 30, "sampling": {"ignore_end": True}, "reply_to": inbox}
-    await js.publish(subject, json.dumps(ask).encode())
-    text = ""
-    async with asyncio.timeout(20):
-        async for message in events.messages:
-            event = json.loads(message.data)
-            text += event.get("tokens", {}).get("text", "")
-            if "finished" in event:
-                break
-    heard.outputs.append(text)
-    bodies = (
-        f'{{"prompt": "{SECRET}"'.encode(),
-        json.dumps({"prompt": SECRET, "max_tokens": SECRET}).encode(),
-        json.dumps({SECRET: SECRET}).encode(),
-        json.dumps({"prompt": SECRET, "reply_to": f"hr.v1.req.{SECRET}"}).encode(),
-        SECRET.encode(),
-    )
-    for body in bodies:
-        await js.publish(subject, body)
-    await js.publish(subject, SECRET.encode(), headers={"Content-Type": "application/protobuf"})
+    async def every_page(self) -> None:
+        """All that can be asked for, and the replay of every dead letter that can be."""
+        for path in ("/", "/api/state", "/api/traces?failed=1"):
+            await self.get(path)
+        for trace in json.loads(await self.get("/api/traces"))["traces"]:
+            await self.get(f"/api/traces/{trace['request_id'] or trace['trace_id']}")
+        for letter in json.loads(await self.get("/api/dead"))["letters"]:
+            if letter["replayable"]:
+                await self.get(f"/api/dead/{letter['number']}/replay", "POST")
 
 
 @pytest.fixture
@@ -137,65 +101,103 @@ async def collector() -> AsyncIterator[OtlpReceiver]:
         yield receiver
 
 
-async def test_no_path_lets_content_out(
-    fake_store: Callable[[float], Path], tmp_path: Path, collector: OtlpReceiver
-) -> None:
-    """Marked prompts and the outputs they led to, over every path and failure, are in no log, span, error text, list of
-    members or trace that an operator reads, nor in what `headrace dead list` tells.
+async def test_no_path_lets_content_out(tmp_path: Path, collector: OtlpReceiver) -> None:
+    """Marked prompts and the outputs they led to, over every path and failure, are in no log, span, metric, error text,
+    list of members or trace that an operator reads, nor in what the console and the commands tell.
     """
     heard = Heard()
-    environment = collector.environment() | {"HEADRACE_LOG_LEVEL": "debug"}
-    async with Processes(tmp_path, models=fake_store(0.002), environment=environment) as mesh:
-        nc = NatsClient()
-        await nc.connect(mesh.nats_url)
-        async with HeadraceClient(mesh.address) as client, AdminClient(mesh.address) as admin:
-            await every_way(client, heard)
-            await hostile_bytes(mesh.address, heard)
-            await over_nats(nc, heard)
-            listed = await _cli("dead", "list", "--nats-url", mesh.nats_url, "--json")
-            shown = [json.dumps(asdict(member), default=str) for member in await admin.members()]
-            found = await _until(lambda: _all_told(admin, heard.ids))
-            shown += found
-        await nc.close()
-    assert len(heard.outputs) >= 3
-    assert len(heard.errors) >= 9
-    marked = [SECRET, *(output[3:23] for output in heard.outputs)]
-    for where, said in {
-        "a log": mesh.logs(),
-        "an error": "\n".join(heard.errors),
-        "what operators are shown": "\n".join(shown),
-        "the list of dead letters": listed,
+    environment = collector.environment() | {
+        "HEADRACE_LOG_LEVEL": "debug",
+        "HEADRACE_METRICS_PORT": "0",
+        "HEADRACE_CONSOLE_TOKEN": TOKEN,
+    }
+    async with Processes(tmp_path, models=_store(tmp_path), environment=environment, names=NAMES) as mesh:
+        console = Console(mesh.address_of("console"))
+        async with (
+            HeadraceClient(mesh.address) as client,
+            AdminClient(mesh.address) as admin,
+            await nats.connect(mesh.nats_url) as nc,
+        ):
+            async with console.watched():
+                await every_way(client, heard)
+                await other_tasks(client, heard)
+                await prompts_that_are_kept(client, admin, heard)
+                await hostile_bytes(mesh.address, heard)
+                await over_nats(nc, heard)
+                shown = [json.dumps(asdict(member), default=str) for member in await admin.members()]
+                shown += await _all_told(admin, heard.ids)
+                said = await _commands(mesh, shown)
+                await console.every_page()
+            metrics = [
+                await fetch(f"http://{member.metrics}/metrics")
+                for member in await admin.members()
+                if member.metrics
+            ]
+            metrics.append(await fetch(f"http://{console_of(mesh)}/metrics"))
+    assert len(heard.outputs) >= 4
+    assert len(heard.vectors) == 80
+    assert len(heard.errors) >= 20
+    assert len(metrics) == len(NAMES)
+    for where, bodies in {
+        "a log": [mesh.logs().encode()],
+        "an error": [error.encode() for error in heard.errors],
+        "what operators are shown": [one.encode() for one in shown],
+        "a command": [one.encode() for one in said],
+        "a metrics endpoint": [one.encode() for one in metrics],
+        "the console": console.said,
+        "a span or a metric over OTLP": [collector.payload],
     }.items():
-        _has_none_of(marked, said.encode(), where)
-    _has_none_of(marked, collector.payload, "a span")
+        said_there = b"\n".join(bodies)
+        assert len(said_there) > 500, f"{where} says next to nothing: it was not looked at"
+        _has_none_of(heard.marks(), said_there, where)
 
 
-def _has_none_of(marked: list[str], said: bytes, where: str) -> None:
+def _store(folder: Path) -> Path:
+    store = ModelStore(folder / "models")
+    for name in ("fake", SHADOWS):
+        install_fake_model(store, name, timing=FakeTiming(step_s=0.002))
+    install_fake_model(store, EMBEDS, task="embed")
+    install_tiny_translator(store)
+    return store.root
+
+
+def _has_none_of(marked: list[bytes], said: bytes, where: str) -> None:
     for mark in marked:
-        at = said.find(mark.encode())
+        at = said.find(mark)
         assert at < 0, f"{where} shows content: {said[max(0, at - 200) : at + 60]!r}"
 
 
 async def _all_told(admin: AdminClient, ids: list[str]) -> list[str]:
-    """All that is remembered, once it has the end of every request; else nothing."""
-    listed = await admin.traces(1000)
-    if {each.request_id for each in listed.traces if each.outcome} < set(ids):
-        return []
+    """All that the gateway remembers, once it has the end of every request."""
+    async with asyncio.timeout(20):
+        while True:  # spans are told every quarter of a second
+            listed = await admin.traces(1000)
+            if {each.request_id for each in listed.traces if each.outcome} >= set(ids):
+                break
+            await asyncio.sleep(0.2)
     found = [asdict(await admin.trace(each.request_id or each.trace_id)) for each in listed.traces]
     return [json.dumps(each, default=str) for each in (asdict(listed), *found)]
 
 
-async def _until(find: Callable[[], Awaitable[list[str]]]) -> list[str]:
-    async with asyncio.timeout(20):
-        while True:  # spans are told every quarter of a second
-            if found := await find():
-                return found
-            await asyncio.sleep(0.2)
+async def _commands(mesh: Processes, shown: list[str]) -> list[str]:
+    """What the commands of operators print."""
+    at, broker = ("--address", mesh.address), ("--nats-url", mesh.nats_url)
+    letters = await _cli("dead", "list", *broker, "--json")
+    number = str(json.loads(letters.splitlines()[0])["letter"])
+    failed = re.search(r'"request_id": "([^"]+)"[^{}]*"outcome": "failed"', "".join(shown))
+    assert failed, "some have failed"
+    return [
+        letters,
+        await _cli("dead", "show", number, *broker),
+        await _cli("top", "--once", *broker),
+        await _cli("members", *at),
+        await _cli("traces", *at),
+        await _cli("trace", failed[1], *at),
+        await _cli("model", "alias", "list", *at),
+    ]
 
 
 async def _cli(*arguments: str) -> str:
-    import sys
-
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "headrace.cli", *arguments),
         stdout=asyncio.subprocess.PIPE,

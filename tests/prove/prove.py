@@ -33,8 +33,7 @@ from tests.prove import answers, bench, lifecycle, losses, plan, traces
 from tests.prove.models.embed import embed
 from tests.prove.models.rollout import rollout
 from tests.prove.observability.cases import explained
-from tests.prove.observability.cost import tracing_cost
-from tests.prove.observability.metrics_cost import metrics_cost
+from tests.prove.observability.cost import telling_cost
 from tests.prove.scheduler.decision import decision
 from tests.prove.scheduler.estimates import estimates
 from tests.prove.scheduler.queues import flood, many_queues
@@ -83,9 +82,8 @@ GROUPS: Mapping[str, Mapping[str, Part]] = {
         "rollout": rollout,
     },
     "observability": {
-        "metrics-cost": metrics_cost,
         "explained": explained,
-        "tracing-cost": tracing_cost,
+        "telling": telling_cost,
     },
 }
 """Each part gives its measures by name, and is given a folder that is its own."""

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
 from headrace.contract.admin import Member, MemberKind
-from headrace.contract.admin_wire import decode_drain_begun, decode_status
-from headrace.contract.subjects import ADMIN_STATUS, drain_subject
+from headrace.contract.admin_wire import (
+    decode_drain_begun,
+    decode_log_level_set,
+    decode_status,
+    encode_set_log_level,
+)
+from headrace.contract.log_level import LogLevel
+from headrace.contract.subjects import ADMIN_STATUS, drain_subject, log_subject
 from tests.router.conftest import Mesh, a_request
 from tests.router.peers import ScriptedWorker, gateway, worker
 
@@ -61,6 +68,38 @@ async def test_a_worker_is_asked_through_its_router(mesh: Mesh) -> None:
         assert (begun.member.id, begun.member.router) == ("w-1", "r-2")
         async with asyncio.timeout(10):
             await told_to_leave(hands)
+
+
+async def test_a_worker_hears_through_its_router_how_much_to_log(mesh: Mesh) -> None:
+    """Once: what is sent afterwards says nothing of it."""
+    router = await mesh.start_router("r-1")
+    async with worker(router.address, mesh.model, worker_id="w-1") as hands, gateway(router.address):
+        asked = encode_set_log_level(MemberKind.WORKER, "w-1", LogLevel.DEBUG).SerializeToString()
+        answer = await mesh.nats.request(log_subject(MemberKind.WORKER, "w-1"), asked, timeout=10)
+        assert decode_log_level_set(answer.data).id == "w-1"
+        async with asyncio.timeout(10):
+            while (level := (await hands.receive()).log_level) is None:
+                pass
+        assert level is LogLevel.DEBUG
+        await mesh.publish(a_request(gateway="gw-1"))
+        async with asyncio.timeout(10):
+            while not (said := await hands.receive()).start:
+                pass
+        assert said.log_level is None
+
+
+async def test_a_router_changes_its_own_level(mesh: Mesh) -> None:
+    """And says so in its log."""
+    await mesh.start_router("r-1")
+    ours = logging.getLogger("headrace")
+    before = ours.level
+    try:
+        asked = encode_set_log_level(None, "r-1", LogLevel.ERROR).SerializeToString()
+        answer = await mesh.nats.request(log_subject(MemberKind.ROUTER, "r-1"), asked, timeout=10)
+        assert decode_log_level_set(answer.data).id == "r-1"
+        assert ours.level == logging.ERROR
+    finally:
+        ours.setLevel(before)
 
 
 async def test_nobody_answers_for_a_member_that_is_not_there(mesh: Mesh) -> None:

@@ -9,12 +9,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
 from headrace.contract.admin import Member, MemberKind
+from headrace.contract.rollout import ShadowCounts
+from headrace.contract.static import StaticCounts
 from headrace.contract.values import Failure, OutcomeKind, Priority
 from headrace.router.gateways import Gateways
 from headrace.router.ledger import Ledger
 from headrace.router.metrics import RouterMetrics, watch_router
+from headrace.router.rollout_metrics import watch_rollouts
 from headrace.runtime import metric_names as names
-from headrace.runtime.metric_names import Instrument
+from headrace.runtime.metric_names import OTHER, Instrument
 from headrace.runtime.metrics import Metrics
 from tests.router.records import a_record
 
@@ -141,3 +144,42 @@ async def test_queues_are_told_of_though_they_are_empty() -> None:
     assert metrics.values(names.HELD) == {(): 3}
     assert metrics.values(names.LANES) == {("running",): 1, ("paused",): 2, ("free",): 1}
     assert metrics.values(names.WORKERS) == {("serving",): 1, ("draining",): 1}
+
+
+async def test_what_static_prompts_spare_and_shadows_answer_is_told() -> None:
+    """By version and result; sampled answers are those that are neither the same nor different. The names exist before
+    anything was counted.
+    """
+    metrics = Metrics()
+    statics: list[StaticCounts] = []
+    shadows: list[ShadowCounts] = []
+    watch_rollouts(metrics, statics=lambda: statics, shadows=lambda: shadows)
+    assert metrics.values(names.STATIC_PROMPTS) == {("", ""): 0}
+    assert metrics.values(names.SHADOW_ANSWERS) == {("", "", ""): 0}
+    statics.append(StaticCounts(model="m@1", hits=5, misses=1, tokens=300))
+    shadows.append(
+        ShadowCounts(alias="chat", model="m@2", copies=9, dropped=2, failed=1, same=3, different=2, answers=8)
+    )
+    assert metrics.values(names.STATIC_PROMPTS) == {("", ""): 0, ("m@1", "hit"): 5, ("m@1", "miss"): 1}
+    assert metrics.values(names.STATIC_TOKENS)["m@1",] == 300
+    copies, answers = metrics.values(names.SHADOW_COPIES), metrics.values(names.SHADOW_ANSWERS)
+    assert (copies["chat", "m@2", "sent"], copies["chat", "m@2", "dropped"]) == (9, 2)
+    assert {labels[2]: count for labels, count in answers.items() if labels[0] == "chat"} == {
+        "failed": 1,
+        "same": 3,
+        "different": 2,
+        "sampled": 3,
+    }
+
+
+async def test_versions_beyond_the_cap_are_one() -> None:
+    """However many there have been, the labels stay few, and the sum is right."""
+    metrics = Metrics(max_series=3)
+    statics = [StaticCounts(model=f"m@{number}", hits=1) for number in range(10)]
+    watch_rollouts(metrics, statics=lambda: statics, shadows=list)
+    hits = {
+        labels[0]: count
+        for labels, count in metrics.values(names.STATIC_PROMPTS).items()
+        if labels[1] == "hit"
+    }
+    assert hits == {"m@0": 1, "m@1": 1, "m@2": 1, OTHER: 7}

@@ -154,4 +154,8 @@ def test_the_level_changes_while_a_process_runs() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert [line["event"] for line in lines(stream)] == ["log.level", "told", "log.level"]
+    assert [(line["event"], line.get("least")) for line in lines(stream)] == [
+        ("log.level", "debug"),
+        ("told", None),
+        ("log.level", "warning"),
+    ]

@@ -10,7 +10,7 @@ from headrace.contract.errors import StartError
 from headrace.contract.span_wire import read_bundle, read_span
 from headrace.contract.spans import SpanKind
 from headrace.runtime import trace_names as names
-from headrace.runtime.propagation import as_parent, links_to, parse, trace_of
+from headrace.runtime.propagation import as_parent, as_root, links_to, parse, trace_of
 from headrace.runtime.recent_spans import BUNDLE_SPANS, RecentSpans
 from headrace.runtime.recording import MAX_EVENTS, RecordedSpan, RecordingTracer
 from headrace.runtime.sampling import sampler_of
@@ -55,6 +55,22 @@ def test_the_trace_goes_on_from_its_parent() -> None:
     assert (b.parent, a.parent) == (a.context, trace.get_current_span(as_parent(SAMPLED)).get_span_context())
     assert c.parent is None
     assert c.context.trace_id != a.context.trace_id
+
+
+def test_a_trace_without_a_parent_can_be_begun_again() -> None:
+    """By its name: in whatever process, the same trace is sampled or not; another name has another one."""
+    (ours, ended), (elsewhere, there) = (
+        tracer("traceidratio", "0.5"),
+        tracer("parentbased_traceidratio", "0.5"),
+    )
+    names_ = [f"tenant.{number}" for number in range(40)]
+    for one in (ours, elsewhere):
+        for name in names_:
+            one.start_span("a", as_root(name)).end()
+    ids = [span.context.trace_id for span in ended]
+    assert ids == [span.context.trace_id for span in there]
+    assert 5 < len(set(ids)) == len(ids) < 35
+    assert all(span.parent is None for span in ended)
 
 
 def test_an_exception_leaves_its_type_and_no_text() -> None:

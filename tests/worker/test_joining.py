@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
+from headrace.contract.log_level import LogLevel
 from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.store import ModelStore
 from headrace.worker import session
@@ -122,6 +124,25 @@ async def test_a_lone_router_that_drains_and_returns_is_no_warning(
             await works(await second.stream(), 1)
             await working.__aexit__(None, None, None)
     assert [line["event"] for line in logs if line["log_level"] == "warning"] == []
+
+
+async def test_a_worker_logs_as_much_as_its_router_is_asked_for(
+    router: FakeRouter, store: ModelStore, worker_for: WorkerFor
+) -> None:
+    """From the message on, and as its settings say when it is told so."""
+    install_fake_model(store, timing=SLOW)
+    ours = logging.getLogger("headrace")
+    before = ours.level
+    try:
+        async with worker_for(router.address):
+            stream = await router.stream()
+            for level, least in ((LogLevel.ERROR, logging.ERROR), (LogLevel.AS_SET, logging.INFO)):
+                stream.send(log_level=level)
+                stream.start(batch(least, entry(least, prompt(6), 1)))  # messages are heard in order
+                await stream.until(lambda least=least: least in stream.heard)  # type: ignore[misc]
+                assert ours.level == least
+    finally:
+        ours.setLevel(before)
 
 
 async def test_a_worker_that_is_to_leave_drains_and_ends(

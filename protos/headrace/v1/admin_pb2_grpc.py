@@ -102,6 +102,11 @@ class AdminServiceStub:
                 request_serializer=headrace_dot_v1_dot_admin__pb2.SetStaticPromptsRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_admin__pb2.SetStaticPromptsResponse.FromString,
                 _registered_method=True)
+        self.SetLogLevel = channel.unary_unary(
+                '/headrace.v1.AdminService/SetLogLevel',
+                request_serializer=headrace_dot_v1_dot_admin__pb2.SetLogLevelRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_admin__pb2.SetLogLevelResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -201,6 +206,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetLogLevel(self, request, context):
+        """Has a process log more, or less, until it ends or is told otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -268,6 +280,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetStaticPrompts,
                     request_deserializer=headrace_dot_v1_dot_admin__pb2.SetStaticPromptsRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_admin__pb2.SetStaticPromptsResponse.SerializeToString,
+            ),
+            'SetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLogLevel,
+                    request_deserializer=headrace_dot_v1_dot_admin__pb2.SetLogLevelRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_admin__pb2.SetLogLevelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -624,6 +641,33 @@ class AdminService:
             '/headrace.v1.AdminService/SetStaticPrompts',
             headrace_dot_v1_dot_admin__pb2.SetStaticPromptsRequest.SerializeToString,
             headrace_dot_v1_dot_admin__pb2.SetStaticPromptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AdminService/SetLogLevel',
+            headrace_dot_v1_dot_admin__pb2.SetLogLevelRequest.SerializeToString,
+            headrace_dot_v1_dot_admin__pb2.SetLogLevelResponse.FromString,
             options,
             channel_credentials,
             insecure,

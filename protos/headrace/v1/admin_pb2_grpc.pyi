@@ -62,6 +62,8 @@ class AdminServiceStub:
     """The static prompts of models, and what they spared."""
     SetStaticPrompts: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetStaticPromptsRequest, _admin_pb2.SetStaticPromptsResponse]
     """Says which system prompts of a model engines keep computed."""
+    SetLogLevel: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetLogLevelRequest, _admin_pb2.SetLogLevelResponse]
+    """Has a process log more, or less, until it ends or is told otherwise."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -97,6 +99,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The static prompts of models, and what they spared."""
     SetStaticPrompts: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetStaticPromptsRequest, _admin_pb2.SetStaticPromptsResponse]  # type: ignore[assignment]
     """Says which system prompts of a model engines keep computed."""
+    SetLogLevel: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetLogLevelRequest, _admin_pb2.SetLogLevelResponse]  # type: ignore[assignment]
+    """Has a process log more, or less, until it ends or is told otherwise."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators, on the gateway. Guarded: with gateway.admin_token set, calls bring it as `authorization: Bearer <token>`
@@ -207,5 +211,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetStaticPromptsResponse, _abc.Awaitable[_admin_pb2.SetStaticPromptsResponse]]:
         """Says which system prompts of a model engines keep computed."""
+
+    @_abc_1.abstractmethod
+    def SetLogLevel(
+        self,
+        request: _admin_pb2.SetLogLevelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetLogLevelResponse, _abc.Awaitable[_admin_pb2.SetLogLevelResponse]]:
+        """Has a process log more, or less, until it ends or is told otherwise."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -144,6 +144,42 @@ OUTCOME_KIND_REJECTED: OutcomeKind.ValueType  # 5
 """It was refused before any compute: bad input, or no room."""
 Global___OutcomeKind: _TypeAlias = OutcomeKind  # noqa: Y015
 
+class _LogLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LogLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOG_LEVEL_UNSPECIFIED: _LogLevel.ValueType  # 0
+    """Wherever a level is asked for it has to be said."""
+    LOG_LEVEL_DEBUG: _LogLevel.ValueType  # 1
+    """Everything."""
+    LOG_LEVEL_INFO: _LogLevel.ValueType  # 2
+    """What happens."""
+    LOG_LEVEL_WARNING: _LogLevel.ValueType  # 3
+    """What may be wrong."""
+    LOG_LEVEL_ERROR: _LogLevel.ValueType  # 4
+    """What is wrong."""
+    LOG_LEVEL_AS_SET: _LogLevel.ValueType  # 5
+    """What its settings say."""
+
+class LogLevel(_LogLevel, metaclass=_LogLevelEnumTypeWrapper):
+    """How much a process logs."""
+
+LOG_LEVEL_UNSPECIFIED: LogLevel.ValueType  # 0
+"""Wherever a level is asked for it has to be said."""
+LOG_LEVEL_DEBUG: LogLevel.ValueType  # 1
+"""Everything."""
+LOG_LEVEL_INFO: LogLevel.ValueType  # 2
+"""What happens."""
+LOG_LEVEL_WARNING: LogLevel.ValueType  # 3
+"""What may be wrong."""
+LOG_LEVEL_ERROR: LogLevel.ValueType  # 4
+"""What is wrong."""
+LOG_LEVEL_AS_SET: LogLevel.ValueType  # 5
+"""What its settings say."""
+Global___LogLevel: _TypeAlias = LogLevel  # noqa: Y015
+
 @_typing.final
 class Sampling(_message.Message):
     """How the next token is chosen. Requests of equal sampling can share a batch."""

@@ -505,10 +505,13 @@ class RouterMessage(_message.Message):
     PAUSE_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     RELEASED_FIELD_NUMBER: _builtins.int
+    LOG_LEVEL_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """The router leaves: join another."""
     leave: _builtins.bool
     """An operator wants this worker to drain and end."""
+    log_level: _common_pb2.LogLevel.ValueType
+    """An operator wants this worker to log so much from now on; unspecified = as before."""
     @_builtins.property
     def welcome(self) -> Global___RouterWelcome:
         """First, once."""
@@ -549,10 +552,11 @@ class RouterMessage(_message.Message):
         pause: _abc.Iterable[_builtins.int] | None = ...,
         resume: _abc.Iterable[_builtins.int] | None = ...,
         released: _abc.Iterable[_builtins.str] | None = ...,
+        log_level: _common_pb2.LogLevel.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["peers", b"peers", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "leave", b"leave", "pause", b"pause", "peers", b"peers", "released", b"released", "resume", b"resume", "start", b"start", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "leave", b"leave", "log_level", b"log_level", "pause", b"pause", "peers", b"peers", "released", b"released", "resume", b"resume", "start", b"start", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

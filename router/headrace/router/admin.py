@@ -1,4 +1,4 @@
-"""What operators are told of this router and its workers, and how they have one of them drain."""
+"""What operators are told of this router and its workers, and how they have one of them drain, or log more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 
 from headrace.contract.admin import DrainBegun, Member, MemberKind
+from headrace.contract.log_level import LogLevel
 from headrace.router.workers import Workers
+from headrace.runtime.log_level import change_level
 from headrace.runtime.shutdown import Shutdown
 
 
@@ -23,8 +25,11 @@ class Admin:
         held: Callable[[], int],
         shutdown: Shutdown,
         grace_s: float,
+        log_level: str,
     ) -> None:
-        """`held` counts the requests that this router holds; `metrics` is where Prometheus finds it."""
+        """`held` counts the requests that this router holds; `metrics` is where Prometheus finds it; `log_level` is the
+        one that the settings ask for.
+        """
         self._router_id = router_id
         self._address = address
         self._metrics = metrics
@@ -33,6 +38,7 @@ class Admin:
         self._held = held
         self._shutdown = shutdown
         self._grace_s = grace_s
+        self._log_level_set = log_level
 
     def members(self) -> tuple[Member, ...]:
         """This router, and its workers."""
@@ -48,6 +54,15 @@ class Admin:
         begun = DrainBegun(member=self._own(self._workers.members()), grace_s=self._grace_s)
         self._shutdown.request("an operator asked for it")
         return begun
+
+    def log_level(self, kind: MemberKind, member_id: str, level: LogLevel) -> Member | None:
+        """Has that member log so much; None where it is not here."""
+        if kind is MemberKind.WORKER:
+            return self._workers.log_level(member_id, level)
+        if kind is not MemberKind.ROUTER or member_id != self._router_id:
+            return None
+        change_level(level, self._log_level_set)
+        return self._own(self._workers.members())
 
     def _own(self, workers: tuple[Member, ...]) -> Member:
         return Member(

@@ -47,6 +47,7 @@ from headrace.router.positions import Positions
 from headrace.router.queues import Queues
 from headrace.router.recorder import Recorder
 from headrace.router.references import ANSWER_S, References
+from headrace.router.rollout_metrics import watch_rollouts
 from headrace.router.rollouts import Rollouts
 from headrace.router.service import SERVICE, RouterService
 from headrace.router.shadows import Shadows
@@ -338,6 +339,7 @@ class Router:
             workers=self._workers.members,
             gateways=self._gateways,
         )
+        watch_rollouts(metrics, statics=self._statics.counts, shadows=shadows.counts)
 
     async def run(self, shutdown: Shutdown) -> None:
         """Serves until `shutdown` is requested, drains, and returns."""
@@ -386,8 +388,11 @@ class Router:
             held=lambda: len(self._ledger),
             shutdown=shutdown,
             grace_s=self._settings.router.drain_grace_s,
+            log_level=self._settings.log.level,
         )
-        await AdminAnswers(self._connection, members=admin.members, drain=admin.drain).listen()
+        await AdminAnswers(
+            self._connection, members=admin.members, drain=admin.drain, log_level=admin.log_level
+        ).listen()
 
     def _showing(self, address: str, shutdown: Shutdown) -> Showing:
         def look() -> Seen:

@@ -18,7 +18,7 @@ from headrace.router.capture import Capture
 from headrace.router.ledger import Record
 from headrace.router.waits import Waits
 from headrace.runtime import trace_names as names
-from headrace.runtime.propagation import as_parent, record_span, trace_of
+from headrace.runtime.propagation import as_parent, as_root, record_span, trace_of
 
 NS = 1_000_000_000
 
@@ -41,7 +41,7 @@ class RouterSpans:
         request = record.request
         record.span = self._tracer.start_span(
             names.SPAN_PROCESS_REQUEST,
-            context=as_parent(parent),
+            context=as_parent(parent) if parent.traceparent else as_root(f"{record.tenant}.{record.id}"),
             kind=SpanKind.CONSUMER,
             start_time=min(accepted_ns, pulled_ns),
         )

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from headrace.contract.admin import Member, MemberKind
+from headrace.contract.log_level import LogLevel
 from headrace.contract.work import (
     BatchEnded,
     ComingModel,
@@ -45,6 +46,8 @@ class WorkerLink:
     """The worker is to join another router."""
     leave: bool = False
     """The worker is to end."""
+    log_level: LogLevel | None = None
+    """How much the worker is to log, where it has not heard of the latest word yet."""
     peers: tuple[Peer, ...] | None = None
     """The living routers, where it has not heard of the latest yet."""
     draining: bool = False
@@ -108,9 +111,10 @@ class WorkerLink:
             pause=tuple(sorted(self.pause)),
             resume=tuple(sorted(self.resume)),
             released=tuple(self.released),
+            log_level=self.log_level,
         )
         self.start, self.cancel, self.peers, self.pause, self.resume = [], [], None, set(), set()
-        self.released = []
+        self.released, self.log_level = [], None
         return message
 
     def members_of(self, batch: int) -> tuple[str, ...]:

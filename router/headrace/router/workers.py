@@ -11,6 +11,7 @@ import structlog
 from headrace.contract.admin import DrainBegun, Member
 from headrace.contract.costs import MAX_COST_S, check_cost
 from headrace.contract.errors import MalformedMessage, Unavailable
+from headrace.contract.log_level import LogLevel
 from headrace.contract.references import is_reference
 from headrace.contract.subjects import is_name
 from headrace.contract.values import FLOAT_BYTES, Failure, Vector
@@ -129,6 +130,16 @@ class Workers:
                 link.leave = True
                 link.ready.set()
         return begun
+
+    def log_level(self, name: str, level: LogLevel) -> Member | None:
+        """Has the workers of that name log so much; one of them, None where there is none."""
+        told: Member | None = None
+        for link in self._links.values():
+            if link.join.name == name:
+                told = link.member(self._router_id)
+                link.log_level = level
+                link.ready.set()
+        return told
 
     async def serve(self, messages: AsyncIterator[WorkerMessage]) -> AsyncIterator[RouterMessage]:
         """Both directions of one worker's stream, until it breaks.

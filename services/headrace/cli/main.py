@@ -15,6 +15,7 @@ from headrace.cli.demo import demo
 from headrace.cli.drain import drain
 from headrace.cli.embed import embed
 from headrace.cli.generate import generate
+from headrace.cli.log_level import log_level
 from headrace.cli.members import members
 from headrace.cli.plan import plan
 from headrace.cli.processes import console, gateway, router, worker
@@ -114,6 +115,11 @@ _add(
     "  headrace drain box-1-4711\n"
     "  headrace drain --kind router r-1 --wait 120\n"
     "  headrace members --json | jq -r '.[].id' | xargs -n 1 headrace drain     a rolling restart of all",
+)
+_add(
+    log_level,
+    _OPERATE,
+    "  headrace log-level box-1-4711 debug\n  headrace log-level --kind router r-1 as-set",
 )
 _add(trace, _OPERATE, "  headrace trace 0197f3a2-…\n  headrace trace 4bf92f3577b34da6a3ce929d0e0e4736 --json")
 _add(traces, _OPERATE, "  headrace traces\n  headrace traces --failed --limit 100")

@@ -69,7 +69,7 @@ async def _once(settings: Settings, *, as_json: bool) -> None:
         typer.echo(json.dumps(document(tables, figures), indent=2))
         return
     terminal = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    terminal.print(view(tables, figures, time.time(), height=10_000))
+    terminal.print(view(tables, figures, time.time(), height=10_000, width=terminal.width))
 
 
 async def _watch(settings: Settings, every_s: float) -> None:
@@ -87,7 +87,8 @@ async def _watch(settings: Settings, every_s: float) -> None:
                 await live.after(live.number)
                 figures = live.series.latest or {}
                 tables = live.picture.tables()
-                screen.update(view(tables, figures, time.time(), height=terminal.height), refresh=True)
+                width, height = terminal.size
+                screen.update(view(tables, figures, time.time(), height=height, width=width), refresh=True)
                 await asyncio.sleep(every_s - 0.25)
 
 

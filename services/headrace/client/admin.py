@@ -1,4 +1,4 @@
-"""A connection to a gateway for operators: who is in the mesh, and that one of them is to drain.
+"""A connection to a gateway for operators: who is in the mesh, that one of them is to drain, or to log more.
 
 async with AdminClient("127.0.0.1:7700") as admin:
     for member in await admin.members():
@@ -16,6 +16,7 @@ from headrace.contract import admin_wire as wire
 from headrace.contract import alias_wire, span_wire, static_wire
 from headrace.contract.admin import DrainBegun, Member, MemberKind
 from headrace.contract.alias import Alias
+from headrace.contract.log_level import LogLevel
 from headrace.contract.rollout import AliasState
 from headrace.contract.spans import RequestTrace, TraceList
 from headrace.contract.static import StaticCounts, StaticPrompts
@@ -67,6 +68,13 @@ class AdminClient:
         Raises UnknownMember, or InvalidRequest("kind") where members of several kinds have that id.
         """
         return wire.decode_drain_response(await self._ask("Drain", wire.encode_drain(kind, member_id)))
+
+    async def set_log_level(self, member_id: str, level: LogLevel, kind: MemberKind | None = None) -> Member:
+        """Has a member log so much, until it ends or is told otherwise. Gives the member; a worker hears of it from its
+        router, at once. Raises what `drain` does.
+        """
+        asked = wire.encode_set_log_level(kind, member_id, level)
+        return wire.decode_log_level_response(await self._ask("SetLogLevel", asked))
 
     async def traces(self, limit: int = 100, *, failed_only: bool = False) -> TraceList:
         """The latest requests that the gateway remembers, at most 1,000, and how much it remembers.

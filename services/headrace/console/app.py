@@ -20,8 +20,12 @@ from headrace.console.picture import Picture
 from headrace.console.site import Site
 from headrace.console.traces import Traces
 from headrace.contract.errors import StartError, Unavailable
+from headrace.runtime import metric_names as names
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.metrics_start import exported_metrics
 from headrace.runtime.nats_connection import connect
 from headrace.runtime.nats_state import NatsHealth
+from headrace.runtime.process_figures import watch_nats
 from headrace.runtime.settings import ConsoleSettings, Settings
 from headrace.runtime.shutdown import Shutdown
 
@@ -37,18 +41,25 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
     """Serves until `shutdown` is requested. Raises a HeadraceError where it cannot start."""
     own, health = settings.console, NatsHealth()
     with _listening(own) as listener:
-        connecting = connect(settings.nats, "headrace-console", health.record)
-        connection = await shutdown.unless_requested(connecting.__aenter__())
-        if connection is None:
-            return
-        try:
-            await _serve(settings, connection, health, listener, shutdown)
-        finally:
-            await connecting.__aexit__(None, None, None)
+        async with exported_metrics("console", "", settings.metrics) as metrics:
+            connecting = connect(settings.nats, "headrace-console", health.record)
+            connection = await shutdown.unless_requested(connecting.__aenter__())
+            if connection is None:
+                return
+            watch_nats(metrics, health, connection)
+            try:
+                await _serve(settings, connection, health, listener, shutdown, metrics)
+            finally:
+                await connecting.__aexit__(None, None, None)
 
 
 async def _serve(
-    settings: Settings, nc: Client, health: NatsHealth, listener: socket.socket, shutdown: Shutdown
+    settings: Settings,
+    nc: Client,
+    health: NatsHealth,
+    listener: socket.socket,
+    shutdown: Shutdown,
+    metrics: Metrics,
 ) -> None:
     own, ending = settings.console, asyncio.Event()
     picture = Picture(time.time)
@@ -57,6 +68,7 @@ async def _serve(
     admin = settings.gateway.admin_token
     traces = Traces(picture.gateway_addresses, token=admin.get_secret_value() if admin else "")
     site = Site(live, nc, settings=own, operators=operators, traces=traces, ending=ending)
+    metrics.watch(names.PAGES, lambda: {(): site.pages})
     server = _Server(site.app(), max_connections=own.max_clients + MORE_CONNECTIONS)
     async with asyncio.TaskGroup() as tasks:
         running = [

@@ -54,6 +54,11 @@ class Site:
         self._assets = Assets()
         self._events = EventStreams(live, max_clients=settings.max_clients, ending=ending)
 
+    @property
+    def pages(self) -> int:
+        """Those that are open now."""
+        return self._events.open
+
     def app(self) -> ASGIApp:
         """As a server runs it."""
         routes = [

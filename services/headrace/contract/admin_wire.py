@@ -15,6 +15,7 @@ from headrace.contract.common_wire import (
 )
 from headrace.contract.device_wire import decode_device, encode_device
 from headrace.contract.errors import InvalidRequest, MalformedMessage
+from headrace.contract.log_level import LogLevel, decode_log_level, encode_log_level
 from headrace.v1 import admin_pb2 as pb
 
 _KIND = {
@@ -114,10 +115,53 @@ def drain_response(begun: DrainBegun) -> pb.DrainResponse:
 
 def decode_drain_response(message: pb.DrainResponse) -> DrainBegun:
     """Raises MalformedMessage where it names no member."""
-    kind = _KIND_IN.get(message.member.kind)
+    member = _decode_one(message.member, "DrainResponse.member")
+    return DrainBegun(member=member, grace_s=decode_duration(message.grace))
+
+
+def _decode_one(message: pb.Member, field: str) -> Member:
+    kind = _KIND_IN.get(message.kind)
     if kind is None:
-        raise MalformedMessage("DrainResponse.member", "is of no kind that this version knows")
-    return DrainBegun(member=_decode_member(message.member, kind), grace_s=decode_duration(message.grace))
+        raise MalformedMessage(field, "is of no kind that this version knows")
+    return _decode_member(message, kind)
+
+
+def encode_set_log_level(kind: MemberKind | None, member_id: str, level: LogLevel) -> pb.SetLogLevelRequest:
+    return pb.SetLogLevelRequest(kind=encode_member_kind(kind), id=member_id, level=encode_log_level(level))
+
+
+def decode_set_log_level(message: pb.SetLogLevelRequest) -> tuple[MemberKind | None, str, LogLevel]:
+    """(kind, id, level). Raises InvalidRequest."""
+    return decode_member_kind(message.kind), message.id, decode_log_level(message.level)
+
+
+def decode_asked_log_level(body: bytes) -> LogLevel:
+    """What `hr.v1.admin.log.<kind>.<id>` asks for. Raises MalformedMessage, or InvalidRequest("level")."""
+    message = pb.SetLogLevelRequest()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise MalformedMessage("log level", "is not a SetLogLevelRequest") from None
+    return decode_log_level(message.level)
+
+
+def log_level_response(member: Member) -> pb.SetLogLevelResponse:
+    return pb.SetLogLevelResponse(member=encode_member(member))
+
+
+def decode_log_level_response(message: pb.SetLogLevelResponse) -> Member:
+    """Raises MalformedMessage where it names no member."""
+    return _decode_one(message.member, "SetLogLevelResponse.member")
+
+
+def decode_log_level_set(body: bytes) -> Member:
+    """The answer on `hr.v1.admin.log.<kind>.<id>`. Raises MalformedMessage."""
+    message = pb.SetLogLevelResponse()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise MalformedMessage("log level", "is not a SetLogLevelResponse") from None
+    return decode_log_level_response(message)
 
 
 def encode_status(members: Iterable[Member]) -> bytes:

@@ -10,6 +10,7 @@
     hr.v1.admin.status                       who is there                     core NATS, request-reply
     hr.v1.admin.rollout                      how versions do                  core NATS, request-reply
     hr.v1.admin.drain.<kind>.<id>            drain it                         core NATS, request-reply
+    hr.v1.admin.log.<kind>.<id>              how much it logs                 core NATS, request-reply
     hr.v1.span.<process>.<instance>          spans that have ended            core NATS
     hr.v1.state.ask                          show yourselves for a while      core NATS
     hr.v1.state.router.<id>                  a router, as it is now           core NATS
@@ -46,6 +47,7 @@ CLAIM_WILDCARD = f"{ROOT}.claim.>"
 ADMIN_STATUS = f"{ROOT}.admin.status"
 ADMIN_ROLLOUT = f"{ROOT}.admin.rollout"
 DRAIN_WILDCARD = f"{ROOT}.admin.drain.>"
+LOG_WILDCARD = f"{ROOT}.admin.log.>"
 SPANS_WILDCARD = f"{ROOT}.span.>"
 STATE_ASK = f"{ROOT}.state.ask"
 STATE_WILDCARD = f"{ROOT}.state.router.*"
@@ -55,6 +57,7 @@ MAX_NAME_LENGTH = 64
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST_PREFIX = f"{ROOT}.req."
 _DRAIN_PREFIX = f"{ROOT}.admin.drain."
+_LOG_PREFIX = f"{ROOT}.admin.log."
 _SEEN_PREFIX = f"{ROOT}.seen."
 
 # Headers that a raw producer may set and that the gateway does set.
@@ -204,9 +207,23 @@ def drain_subject(kind: MemberKind, member_id: str) -> str:
     return f"{_DRAIN_PREFIX}{kind.value}.{member_id}"
 
 
+def log_subject(kind: MemberKind, member_id: str) -> str:
+    """Where a member is told how much to log."""
+    return f"{_LOG_PREFIX}{kind.value}.{member_id}"
+
+
 def parse_drain(subject: str) -> tuple[MemberKind, str]:
     """(kind, member id) of a drain subject. Raises InvalidRequest where it is none."""
-    kind, member_id = _parse_pair(subject, _DRAIN_PREFIX)
+    return _parse_member(subject, _DRAIN_PREFIX)
+
+
+def parse_log(subject: str) -> tuple[MemberKind, str]:
+    """(kind, member id) of a log subject. Raises InvalidRequest where it is none."""
+    return _parse_member(subject, _LOG_PREFIX)
+
+
+def _parse_member(subject: str, prefix: str) -> tuple[MemberKind, str]:
+    kind, member_id = _parse_pair(subject, prefix)
     try:
         return MemberKind(kind), member_id
     except ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from headrace.contract.costs import ModelCost
+from headrace.contract.log_level import LogLevel
 from headrace.contract.values import (
     NO_TRACE,
     Failure,
@@ -186,3 +187,5 @@ class RouterMessage:
     """Paused batches to go on with. Starts come first, then pauses, then resumes."""
     released: tuple[str, ...] = ()
     """The answer to `went`: no batch for these comes after this."""
+    log_level: LogLevel | None = None
+    """An operator wants this worker to log so much from now on; None = as before."""

@@ -21,6 +21,7 @@ from headrace.contract.common_wire import (
 )
 from headrace.contract.costs import CostGrid, ModelCost
 from headrace.contract.device_wire import decode_device, encode_device
+from headrace.contract.log_level import encode_log_level, known_log_level
 from headrace.contract.work import (
     BatchEnded,
     BatchEntry,
@@ -94,6 +95,7 @@ def encode_router_message(message: RouterMessage) -> pb.RouterMessage:
         pause=message.pause,
         resume=message.resume,
         released=message.released,
+        log_level=encode_log_level(message.log_level),
     )
     if message.welcome:
         out.welcome.router_id = message.welcome
@@ -120,6 +122,7 @@ def decode_router_message(message: pb.RouterMessage) -> RouterMessage:
         pause=tuple(message.pause),
         resume=tuple(message.resume),
         released=tuple(message.released),
+        log_level=known_log_level(message.log_level),
     )
 
 

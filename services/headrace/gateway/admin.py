@@ -9,7 +9,14 @@ from typing import Any
 
 from headrace.contract import alias_wire, static_wire
 from headrace.contract.admin import DrainBegun, Member, MemberKind
-from headrace.contract.admin_wire import decode_drain, drain_response, members_response
+from headrace.contract.admin_wire import (
+    decode_drain,
+    decode_set_log_level,
+    drain_response,
+    log_level_response,
+    members_response,
+)
+from headrace.contract.log_level import LogLevel
 from headrace.contract.span_wire import (
     decode_get_trace,
     decode_list_traces,
@@ -22,6 +29,7 @@ from headrace.gateway.members import Members
 from headrace.gateway.recent import Recent
 from headrace.gateway.streams import Streams
 from headrace.runtime.grpc_handlers import ServicerContext
+from headrace.runtime.log_level import change_level
 from headrace.runtime.shutdown import Shutdown
 from headrace.v1.admin_pb2_grpc import AdminServiceServicer
 
@@ -46,6 +54,11 @@ class AdminService(AdminServiceServicer):
         """One of them."""
         self._guard.check(context)
         return drain_response(await self._members.drain(*decode_drain(request)))
+
+    async def SetLogLevel(self, request: Any, context: ServicerContext) -> Any:
+        """Of one of them."""
+        self._guard.check(context)
+        return log_level_response(await self._members.log_level(*decode_set_log_level(request)))
 
     async def ListTraces(self, request: Any, context: ServicerContext) -> Any:
         """The latest requests."""
@@ -123,7 +136,9 @@ class Own:
         streams: Streams,
         shutdown: Shutdown,
         grace_s: float,
+        log_level: str,
     ) -> None:
+        """`log_level` is the one that the settings ask for."""
         self._gateway_id = gateway_id
         self._address = address
         self._metrics = metrics
@@ -131,6 +146,7 @@ class Own:
         self._streams = streams
         self._shutdown = shutdown
         self._grace_s = grace_s
+        self._log_level_set = log_level
 
     def member(self) -> Member:
         """As it is now."""
@@ -155,3 +171,10 @@ class Own:
         begun = DrainBegun(member=self.member(), grace_s=self._grace_s)
         self._shutdown.request("an operator asked for it")
         return begun
+
+    def log_level(self, kind: MemberKind, member_id: str, level: LogLevel) -> Member | None:
+        """Has it log so much; None where another is meant."""
+        if kind is not MemberKind.GATEWAY or member_id != self._gateway_id:
+            return None
+        change_level(level, self._log_level_set)
+        return self.member()

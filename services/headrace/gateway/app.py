@@ -211,6 +211,7 @@ def _assemble(
         streams=streams,
         shutdown=shutdown,
         grace_s=own.drain_grace_s,
+        log_level=settings.log.level,
     )
     return Parts(
         readiness=readiness,
@@ -222,7 +223,7 @@ def _assemble(
         cancels=cancels,
         server=server,
         itself=itself,
-        answers=AdminAnswers(nc, members=itself.members, drain=itself.drain),
+        answers=AdminAnswers(nc, members=itself.members, drain=itself.drain, log_level=itself.log_level),
         membership=Membership(nc, ttl_s=settings.nats.member_ttl_s),
         recent=recent,
     )

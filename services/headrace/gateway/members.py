@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
 
 from headrace.contract.admin import DrainBegun, Member, MemberKind
-from headrace.contract.admin_wire import decode_drain_begun, decode_status
+from headrace.contract.admin_wire import (
+    decode_drain_begun,
+    decode_log_level_set,
+    decode_status,
+    encode_set_log_level,
+)
 from headrace.contract.errors import InvalidRequest, MalformedMessage, Unavailable, UnknownMember
-from headrace.contract.subjects import ADMIN_STATUS, drain_subject, is_name
+from headrace.contract.log_level import LogLevel
+from headrace.contract.subjects import ADMIN_STATUS, drain_subject, is_name, log_subject
 from headrace.gateway.broker import require_connection, unanswered
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
-DRAIN_ANSWER_S = 2.0
-"""How long a member that was there a moment ago may take to say that its drain has begun."""
+ANSWER_S = 2.0
+"""How long a member that was there a moment ago may take to say that it does what it was asked for."""
 
 FIRST_ANSWER_S = 2.0
 """How long the first answer may take. There is one: the gateway that asks is a member, too. A machine with much else to
 do would else say that there is nobody."""
 
 LATE_ANSWER_S = 2.0
-"""How long answers are waited for where the member that is to drain was not among those that came at once."""
+"""How long answers are waited for where the member that is meant was not among those that came at once."""
 
 _ORDER = {kind: place for place, kind in enumerate(MemberKind)}
 _PENDING_ANSWERS = 10_000
@@ -70,8 +79,19 @@ class Members:
 
     async def drain(self, kind: MemberKind | None, member_id: str) -> DrainBegun:
         """Has a member drain and end. Raises UnknownMember, or InvalidRequest("kind") where several have that id."""
+        found = await self._find(kind, member_id, "is to drain")
+        return await self._ask(found, member_id, drain_subject(found, member_id), b"", decode_drain_begun)
+
+    async def log_level(self, kind: MemberKind | None, member_id: str, level: LogLevel) -> Member:
+        """Has a member log so much from now on. Raises what `drain` does."""
+        found = await self._find(kind, member_id, "is to log so much")
+        body = encode_set_log_level(found, member_id, level).SerializeToString()
+        return await self._ask(found, member_id, log_subject(found, member_id), body, decode_log_level_set)
+
+    async def _find(self, kind: MemberKind | None, member_id: str, what: str) -> MemberKind:
+        """The kind of the member that is meant."""
         if not member_id:
-            raise InvalidRequest("id", "must say which member is to drain")
+            raise InvalidRequest("id", f"must say which member {what}")
         members = await self._gather(self._wait_s)
         kinds = _kinds(members, kind, member_id)
         if not kinds:  # it may be a busy machine that answers late
@@ -85,11 +105,16 @@ class Members:
             words = " and ".join(each.value for each in MemberKind if each in kinds)
             raise InvalidRequest("kind", f"must be given: there is a {words} of the id {member_id}")
         (found,) = kinds
+        return found
+
+    async def _ask(
+        self, kind: MemberKind, member_id: str, subject: str, body: bytes, decode: Callable[[bytes], T]
+    ) -> T:
         try:
-            answer = await self._nc.request(drain_subject(found, member_id), timeout=DRAIN_ANSWER_S)
-            return decode_drain_begun(answer.data)
+            answer = await self._nc.request(subject, body, timeout=ANSWER_S)
+            return decode(answer.data)
         except (TimeoutError, nats.errors.NoRespondersError, MalformedMessage) as error:
-            raise Unavailable(found.value, f"{member_id} does not answer; list the members again") from error
+            raise Unavailable(kind.value, f"{member_id} does not answer; list the members again") from error
         except nats.errors.Error as error:
             raise unanswered(error) from error
 

@@ -36,7 +36,9 @@ def describe_request(request: Request, *, stream: bool) -> None:
             names.REQUEST_ID: request.id,
             names.TENANT: request.tenant,
             names.PRIORITY: request.priority.label,
-            names.GATEWAY: request.gateway,
+            **(
+                {names.GATEWAY: request.gateway} if request.gateway else {}
+            ),  # not of one that nobody waits for
         }
     )
 

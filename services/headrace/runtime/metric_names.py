@@ -50,6 +50,8 @@ class Instrument:
 # ── labels ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 MODEL: Final = names.GEN_AI_REQUEST_MODEL
+VERSION: Final = names.GEN_AI_RESPONSE_MODEL
+"""The version that answers: `name`, or `name@version`."""
 OPERATION: Final = names.GEN_AI_OPERATION_NAME
 PROVIDER: Final = names.GEN_AI_PROVIDER_NAME
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 — a model's, not a password
@@ -270,6 +272,40 @@ PAUSES: Final = Instrument(
     unit="{batch}",
     about="Batches that were paused for more urgent work.",
 )
+STATIC_PROMPTS: Final = Instrument(
+    name="headrace.static_prompts",
+    kind=Kind.COUNTER,
+    unit="{request}",
+    about="Requests that began with a static prompt: its lane had it computed, `hit`, or computed it then, `miss`.",
+    labels=(VERSION, RESULT),
+    names=(VERSION,),
+)
+STATIC_TOKENS: Final = Instrument(
+    name="headrace.static_prompts.spared",
+    kind=Kind.COUNTER,
+    unit="{token}",
+    about="Tokens of prompts that were not computed, as a static prompt had them.",
+    labels=(VERSION,),
+    names=(VERSION,),
+)
+SHADOW_COPIES: Final = Instrument(
+    name="headrace.shadow.copies",
+    kind=Kind.COUNTER,
+    unit="{request}",
+    about="Copies of requests for the shadow of an alias: `sent`, or `dropped`, as their queue was full or they"
+    " were too large.",
+    labels=(MODEL, VERSION, RESULT),
+    names=(MODEL, VERSION),
+)
+SHADOW_ANSWERS: Final = Instrument(
+    name="headrace.shadow.answers",
+    kind=Kind.COUNTER,
+    unit="{request}",
+    about="What became of copies: `failed`; greedy ones answered as clients were, `same`, or otherwise, `different`;"
+    " and `sampled` ones, which say nothing.",
+    labels=(MODEL, VERSION, RESULT),
+    names=(MODEL, VERSION),
+)
 GATEWAYS: Final = Instrument(
     name="headrace.router.gateways",
     kind=Kind.GAUGE,
@@ -365,14 +401,16 @@ BATCH_DURATION: Final = Instrument(
     names=(MODEL,),
     buckets=DURATION_S,
 )
-PROMPT_CACHE: Final = Instrument(
-    name="headrace.worker.prompt_cache.lookups",
-    kind=Kind.COUNTER,
-    unit="{lookup}",
-    about="Looks for a prompt's beginning among those whose state is kept: `hit` or `miss`.",
-    labels=(MODEL, RESULT),
-    names=(MODEL,),
+
+# ── the console ─────────────────────────────────────────────────────────────────────────────────────────────
+
+PAGES: Final = Instrument(
+    name="headrace.console.pages",
+    kind=Kind.GAUGE,
+    unit="{page}",
+    about="Pages that are open; further ones than `console.max_clients` are refused.",
 )
+
 # ── every process ───────────────────────────────────────────────────────────────────────────────────────────
 
 RPC_SERVER_DURATION: Final = Instrument(

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
+from hashlib import blake2b
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, create_key, get_value, set_value
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -45,6 +46,7 @@ _TRACEPARENT = re.compile(
 # Visible ASCII only: a line break in a value that goes into a NATS header would forge another header.
 _TRACESTATE = re.compile(r"[ -~\t]{0,512}")
 _TRACEPARENT_LIMIT = 128
+_ROOT = create_key("headrace.root")
 
 
 def parse(traceparent: str, tracestate: str = "") -> TraceContext:
@@ -117,6 +119,19 @@ def as_parent(context: TraceContext) -> Context:
     if span_context is None:
         return Context()
     return trace.set_span_in_context(NonRecordingSpan(span_context), Context())
+
+
+def as_root(name: str) -> Context:
+    """The `context=` of a `start_span` that begins the trace of `name`, a request that came without one: whoever begins
+    it anew, after the loss of a process, goes on with the same trace, and samples it alike.
+    """
+    return set_value(_ROOT, int.from_bytes(blake2b(name.encode(), digest_size=16).digest()) or 1, Context())
+
+
+def root_of(context: Context | None) -> int | None:
+    """The id of the trace that `as_root` asks for."""
+    wanted = None if context is None else get_value(_ROOT, context)
+    return wanted if isinstance(wanted, int) else None
 
 
 def links_to(contexts: Iterable[TraceContext]) -> list[Link]:

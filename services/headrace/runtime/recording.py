@@ -28,6 +28,7 @@ from opentelemetry.trace import (
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from headrace.runtime.propagation import root_of
 from headrace.runtime.sampling import Sampler
 
 MAX_EVENTS = 128
@@ -154,7 +155,7 @@ class RecordingTracer(Tracer):
     ) -> Span:
         above = trace.get_current_span(context).get_span_context()
         parent = above if above.is_valid else None
-        trace_id = self._random.getrandbits(128) or 1 if parent is None else parent.trace_id
+        trace_id = self._new_trace(context) if parent is None else parent.trace_id
         sampled = self._sampler(trace_id, parent)
         own = SpanContext(
             trace_id,
@@ -189,6 +190,9 @@ class RecordingTracer(Tracer):
             set_status_on_exception=set_status_on_exception,
         ):
             yield span
+
+    def _new_trace(self, context: Context | None) -> int:
+        return root_of(context) or self._random.getrandbits(128) or 1
 
     def _ended(self, span: RecordedSpan) -> None:
         for sink in self._sinks:

@@ -59,8 +59,8 @@ class LogSettings(Section):
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
-        description="Least weight of a line. While a process runs, `kill -USR1 PID` sets it to debug, and"
-        " `kill -USR2 PID` back; those of `headrace up` reach all of its processes.",
+        description="Least weight of a line. While a process runs, `headrace log-level` changes it, and `kill -USR1"
+        " PID` sets it to debug, `kill -USR2 PID` back: those of `headrace up` reach all of its processes.",
     )
     format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto: coloured lines on a terminal, JSON elsewhere."

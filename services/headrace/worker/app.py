@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import structlog
@@ -17,6 +18,7 @@ from headrace.contract.work import Device, WorkerJoin
 from headrace.models.store import ModelStore
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.grpc_channel import open_channel
+from headrace.runtime.log_level import change_level
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.metrics_start import exported_metrics
 from headrace.runtime.recent_spans import FLUSH_S
@@ -127,6 +129,7 @@ async def _serve(
                         joined=welcomed,
                         told=routers.told,
                         released=roster.released,
+                        log_level=partial(change_level, as_set=settings.log.level),
                     )
                 finally:
                     roster.part()

@@ -25,7 +25,6 @@ class WorkerMetrics:
         self._entry_steps = metrics.tally(names.ENTRY_STEPS)
         self._steps = metrics.tally(names.WORKER_STEPS)
         self._duration = metrics.histogram(names.BATCH_DURATION)
-        self._prompt_cache = metrics.tally(names.PROMPT_CACHE)
         self._joins = metrics.tally(names.JOINS)
 
     def joined(self) -> None:
@@ -35,10 +34,6 @@ class WorkerMetrics:
     def made(self, model: str, tokens: int) -> None:
         """A step made so many."""
         self._tokens.add(model, by=tokens)
-
-    def looked_up(self, model: str, *, hit: bool) -> None:
-        """A prompt's beginning was looked for among those whose state is kept."""
-        self._prompt_cache.add(model, "hit" if hit else "miss")
 
     def ended(self, model: str, ways: Iterable[Way], began_s: float, failure: EngineFailed | None) -> None:
         """A batch that came to its lane at `began_s` of the monotonic clock has ended."""

@@ -11,6 +11,7 @@ import grpc.aio
 import structlog
 
 from headrace.contract.errors import Unavailable
+from headrace.contract.log_level import LogLevel
 from headrace.contract.work import Peer, RouterMessage, WorkerJoin, WorkerMessage
 from headrace.contract.work_wire import decode_router_message, encode_worker_message
 from headrace.runtime.shutdown import Shutdown
@@ -57,10 +58,11 @@ class Session:
         joined: Callable[[str], None],
         told: Callable[[Sequence[Peer]], None],
         released: Callable[[Sequence[str]], None] = lambda models: None,
+        log_level: Callable[[LogLevel], None] = lambda level: None,
     ) -> None:
         """`call`: an open `RouterService.Work`. `joined` is called with the router's id when it has answered, `told`
         with the living routers whenever it says which they are, `released` with models that it sends no more batches
-        of.
+        of, `log_level` with how much an operator wants to be logged.
         """
         self._call = call
         self._join = join
@@ -71,6 +73,7 @@ class Session:
         self._joined = joined
         self._told = told
         self._released = released
+        self._log_level = log_level
         self._leaving = False
         self._router_drains = asyncio.Event()
 
@@ -126,6 +129,8 @@ class Session:
             self._crew.cancel(assignment)
         if said.released:
             self._released(said.released)
+        if said.log_level is not None:
+            self._log_level(said.log_level)
         if said.leave:
             self._shutdown.request("an operator asked for it")
         if said.draining and not self._router_drains.is_set():

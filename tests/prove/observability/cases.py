@@ -26,6 +26,7 @@ from headrace.contract.spans import RequestTrace
 from headrace.contract.values import Accepted, Priority, TokenChunk
 from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.store import ModelStore
+from headrace.runtime import trace_names as names
 from headrace.v1 import common_pb2, inference_pb2
 from headrace.v1.inference_pb2_grpc import InferenceServiceStub
 from tests.integration.processes import Processes
@@ -66,10 +67,12 @@ class Mesh:
             while True:
                 try:
                     found = await self.admin.trace(request_id)
-                    names = {span.name for span in found.spans}
-                    if found.summary.outcome and any(
-                        name.endswith(("/Generate", "/Submit")) for name in names
-                    ):
+                    asked = any(span.name.endswith(("/Generate", "/Submit")) for span in found.spans)
+                    held = any(
+                        span.name == names.SPAN_PROCESS_REQUEST and names.OUTCOME in span.attributes
+                        for span in found.spans
+                    )
+                    if asked and held:
                         return found
                 except NotFound:
                     pass
