@@ -80,7 +80,9 @@ def test_a_worker_reckons_with_what_a_plan_says(real: ModelStore) -> None:
 def test_too_little_is_refused_with_both_numbers() -> None:
     """Of what is free, and of what the worker's models may take together; with how many lanes do fit, if any."""
     assert check(free=120 * MB, limit=125 * MB, taken=5 * MB) == 120 * MB
-    with pytest.raises(NotEnoughMemory, match="m takes about 120 MB of memory here, and 99 MB are free; buy some"):
+    with pytest.raises(
+        NotEnoughMemory, match="m takes about 120 MB of memory here, and 99 MB are free; buy some"
+    ):
         check(free=99 * MB)
     with pytest.raises(NotEnoughMemory, match=r"and 119 MB are free; set worker.lanes to 1, buy some"):
         check(free=200 * MB, limit=125 * MB, taken=6 * MB)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from headrace.contract.deployments import Wish
 from headrace.contract.values import Task
 from headrace.router.aliases import Aliases
 from headrace.router.asked_meter import Asked, AskedMeter
 from headrace.router.asked_versions import by_version
 from headrace.router.conductor import Conductor
+from headrace.router.expected_memory import expected_memory_bytes
 from headrace.router.expected_work import expected_work_s
 from headrace.router.models import RouterModels
 
@@ -47,3 +49,8 @@ class Needs:
         model = self._models.get(reference)
         task = None if model is None else Task(model.manifest.task)
         return expected_work_s(reference, self._conductor.work_s, self._models.names(), task)
+
+    def memory_bytes(self, wish: Wish) -> int:
+        """What it takes of a node, until one has told that."""
+        model = self._models.get(wish.reference)
+        return expected_memory_bytes(wish, None if model is None else model.manifest)

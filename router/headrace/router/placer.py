@@ -40,8 +40,6 @@ LOOK_EVERY_S = 1.0
 """How old what it decides by may be."""
 CALM_S = 0.05
 """What changes together is looked at together."""
-MEMORY_SHARE = 1.15
-"""Of the size of its files that a model takes, until a node has measured it."""
 LOAD_BYTES_PER_S = 100e6
 """How fast a model is fetched, verified and loaded, until it has been."""
 
@@ -59,6 +57,10 @@ class Needs(Protocol):
 
     def work_s(self, reference: str) -> float:
         """Seconds of a lane that a request for it takes; more than 0."""
+        ...
+
+    def memory_bytes(self, wish: Wish) -> int:
+        """What it takes of a node, until one has told that."""
         ...
 
 
@@ -185,7 +187,7 @@ class Placer:
             for model in report.models
             if (model.reference, model.version) == (wish.reference, wish.version) and model.memory_bytes
         ]
-        return max(measured) if measured else round(wish.size * MEMORY_SHARE)
+        return max(measured) if measured else self._needs.memory_bytes(wish)
 
     def _node(
         self, report: NodeReport, given: Mapping[str, Assigned], wishes: Mapping[str, Wish], *, away: bool

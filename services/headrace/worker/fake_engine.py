@@ -9,7 +9,8 @@ each run is a new draw, as a sampling engine's is. Bytes in a prompt command it:
     0x02   the process ends after a few steps, as by a fault of the engine
     0x04   this entry ends by itself within some tens of tokens; without it only `max_new` ends one
 
-Its timing may have a part of all batches fail. Otherwise it keeps the rules of the real engine, those of mixed prompt lengths too.
+Batches fail as often as its timing says. Otherwise it keeps the rules of the real engine, those of mixed prompt lengths
+too.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _END_ODDS = 16
 
 
 class FakeEngine:
-    """Takes the time that `timing` says and computes nothing. Holds no state but a count: as many lanes as one likes."""
+    """Takes the time that `timing` says and computes nothing. Holds a count alone: as many lanes as one likes."""
 
     def __init__(self, timing: FakeTiming, *, vocab_size: int, end_id: int) -> None:
         self._timing = timing

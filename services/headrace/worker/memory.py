@@ -66,14 +66,14 @@ def need_of(model: StoredModel, placing: Placing) -> Need:
     computed = choose_compute_type(placing.compute_type, manifest.quantisation, placing.device)
     if manifest.task != "generate":
         stored = sum(entry.size for file, entry in manifest.files.items() if file.endswith(".bin"))
-        return lambda lanes, batch: needed_by_files(
-            stored, manifest.quantisation, computed, lanes, device
-        ).total
+        return lambda lanes, batch: (
+            needed_by_files(stored, manifest.quantisation, computed, lanes, device).total
+        )
     shape = shape_of_stored(model)
     context, prompt = planned_lengths(shape.context_length)
-    return lambda lanes, batch: needed_bytes(
-        shape, computed, lanes, batch, context, prompt=prompt, device=device
-    ).total
+    return lambda lanes, batch: (
+        needed_bytes(shape, computed, lanes, batch, context, prompt=prompt, device=device).total
+    )
 
 
 def check_memory(

@@ -84,16 +84,18 @@ class Deployments:
     store: ModelStore
 
     async def comes(self, model: str) -> float:
-        """The seconds are those of loading alone, as the worker's log has them: without fetching and verifying."""
+        """The seconds are those of loading alone, as the worker's log has them: verified and measured, not fetched."""
         await deploy(self.nats, self.store, model, Terms(compute_type=model.rpartition("-")[2]))
-        async with asyncio.timeout(LIMIT_S):
-            while not any(p.reference == model and p.state is ModelState.READY for p in await places(self.nats)):
-                await asyncio.sleep(0.05)  # as an operator looks
-            async with HeadraceClient(self.mesh.address) as client:
-                while not any(one.name == model and one.lanes for one in await client.models()):  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)  # the router tells its gateways a moment later
+        async with asyncio.timeout(LIMIT_S), HeadraceClient(self.mesh.address) as client:
+            while not await self._is_ready(model):  # noqa: ASYNC110 — as an operator looks
+                await asyncio.sleep(0.05)
+            while not any(one.name == model and one.lanes for one in await client.models()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # the router tells its gateways a moment later
         lines = [json.loads(line) for line in self.mesh.log(WORKER).splitlines() if '"model.loaded"' in line]
         return float([line["seconds"] for line in lines if line["model"].startswith(f"{model}@")][-1])
+
+    async def _is_ready(self, model: str) -> bool:
+        return any(p.reference == model and p.state is ModelState.READY for p in await places(self.nats))
 
     async def leaves(self, model: str) -> None:
         await undeploy(self.nats, model)
