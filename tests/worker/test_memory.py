@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from headrace.cli.main import app
 from headrace.cli.plan_rows import PROCESS_BYTES
 from headrace.contract.work import Device
-from headrace.models.errors import NotEnoughMemory
+from headrace.models.errors import BadModelFile, NotEnoughMemory
 from headrace.models.fake import install_fake_model
-from headrace.models.store import ModelStore
+from headrace.models.network_shape import NetworkShape
+from headrace.models.store import ModelStore, StoredModel
 from headrace.worker import memory as memory_module
 from headrace.worker import own_models as own_module
 from headrace.worker.memory import check_memory, free_bytes, need_of, room_bytes
@@ -110,6 +111,20 @@ def test_what_has_no_shape_of_its_own_counts_by_its_files(tmp_path: Path) -> Non
     wide = need_of(model, placing("float32"))
     assert wide(1, 1) > stored
     assert wide(1, 1) < wide(2, 1) == wide(2, 16)
+
+
+def test_a_header_that_nobody_can_read_is_no_reason_to_refuse(
+    real: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with the file, if anything is, the engine says; the memory is told by its size."""
+
+    def unreadable(model: StoredModel) -> NetworkShape:
+        raise BadModelFile(model.path, "no")
+
+    monkeypatch.setattr(memory_module, "shape_of_stored", unreadable)
+    model = real.open("small")
+    need = need_of(model, placing())
+    assert model.manifest.size < need(1, 1) < need(2, 1) < 3 * model.manifest.size
 
 
 def test_what_was_reckoned_with_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import psutil
 import structlog
 
 from headrace.contract.work import Device
-from headrace.models.errors import NotEnoughMemory
+from headrace.models.errors import BadModelFile, NotEnoughMemory, UnsupportedModel
 from headrace.models.fitting import largest_fit
 from headrace.models.memory import needed_by_files, needed_bytes, planned_lengths
 from headrace.models.shape_of_ctranslate2 import shape_of_stored
@@ -57,19 +57,19 @@ def room_bytes(device: Device, taken: int) -> int:
 
 
 def need_of(model: StoredModel, placing: Placing) -> Need:
-    """What a model of the store takes here. Reads its header; raises BadModelFile, and StartError where the device has
-    not the compute type.
+    """What a model of the store takes here: by its shape, which its header tells, or else by the size of its files.
+    Raises StartError where the device has not the compute type.
     """
     manifest, device = model.manifest, placing.device.kind
     if manifest.engine == "fake":
         return lambda lanes, batch: manifest.size
     computed = choose_compute_type(placing.compute_type, manifest.quantisation, placing.device)
-    if manifest.task != "generate":
+    try:
+        shape = shape_of_stored(model)
+    except (UnsupportedModel, BadModelFile):
         stored = sum(entry.size for file, entry in manifest.files.items() if file.endswith(".bin"))
-        return lambda lanes, batch: (
-            needed_by_files(stored, manifest.quantisation, computed, lanes, device).total
-        )
-    shape = shape_of_stored(model)
+        kind = manifest.quantisation
+        return lambda lanes, batch: needed_by_files(stored, kind, computed, lanes, device).total
     context, prompt = planned_lengths(shape.context_length)
     return lambda lanes, batch: (
         needed_bytes(shape, computed, lanes, batch, context, prompt=prompt, device=device).total
