@@ -81,6 +81,9 @@ async def test_a_canary_that_fails_and_one_that_is_late_are_rolled_back(mesh: Pr
     assert broken.alias.note.startswith(f"{BROKEN} was rolled back: ")
     assert "of its requests fail or lose an attempt, 0% before" in broken.alias.note
     assert slow.alias.note.startswith(f"{SLOW} was rolled back: 100% of its requests are late")
+    failed = {one.model: one.failed > 0 for state in (broken, slow) for one in state.counts.versions}
+    assert failed == {OLD: False, BROKEN: True, SLOW: False}
+    assert all(one.late == one.answered for one in slow.counts.versions if one.model == SLOW)
 
     listed = await asyncio.to_thread(run, "model", "alias", "list", "--address", mesh.address)
     assert broken.alias.note in listed.stdout
