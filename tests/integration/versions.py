@@ -27,8 +27,6 @@ from tests.integration.local_mesh import LIMIT_S, QUICK, running
 from tests.nats_servers import NatsServer, free_ports
 
 STEP_S = 0.005
-SLOW_S = 0.3
-"""To the first token of a slow model, at least."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,14 +86,12 @@ OLD, NEW, OTHER = "old", "new", "other"
 
 @asynccontextmanager
 async def versions_mesh(
-    folder: Path, overrides: Mapping[str, Any] | None = None, slow: str = ""
+    folder: Path, overrides: Mapping[str, Any] | None = None
 ) -> AsyncIterator[VersionsMesh]:
-    """Router and gateway on a broker of their own, and no worker yet. The model `slow` prefills slowly."""
+    """Router and gateway on a broker of their own, and no worker yet."""
     store = ModelStore(folder / "models")
     for model in (OLD, NEW, OTHER):
-        prefill_s = SLOW_S if model == slow else 0.0
-        timing = FakeTiming(step_s=STEP_S, prefill_s_per_token=prefill_s)
-        install_fake_model(store, model, timing=timing)
+        install_fake_model(store, model, timing=FakeTiming(step_s=STEP_S))
     router, gateway = free_ports(2)
     with NatsServer(folder / "nats") as broker:
         settings = {

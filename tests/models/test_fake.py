@@ -29,7 +29,9 @@ def test_it_chats_in_chatml(store: ModelStore) -> None:
 
 def test_it_is_as_it_was_ordered(store: ModelStore) -> None:
     """Name, context length and timing are the caller's; the manifest says that it is a fake."""
-    timing = FakeTiming(step_s=0.01, step_s_per_entry=0.001, prefill_s_per_token=0.0005, load_s=0.1)
+    timing = FakeTiming(
+        step_s=0.01, step_s_per_entry=0.001, prefill_s_per_token=0.0005, load_s=0.1, failing=0.25
+    )
     install_fake_model(store, "slow", context_length=64, timing=timing)
     model = store.open("slow")
     assert (model.manifest.engine, model.manifest.context_length) == ("fake", 64)

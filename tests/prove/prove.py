@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.prove import answers, bench, lifecycle, losses, plan, traces
+from tests.prove.models.deployed import deployed
 from tests.prove.models.embed import embed
 from tests.prove.models.rollout import rollout
 from tests.prove.observability.cases import explained
@@ -80,6 +81,7 @@ GROUPS: Mapping[str, Mapping[str, Part]] = {
         "plan": plan.plan,
         "embed": embed,
         "rollout": rollout,
+        "deployed": deployed,
     },
     "observability": {
         "explained": explained,

@@ -39,6 +39,7 @@ from headrace.router.ledger import Ledger
 from headrace.router.members import Membership
 from headrace.router.metrics import RouterMetrics, watch_router
 from headrace.router.models import RouterModels
+from headrace.router.needs import Needs
 from headrace.router.outcomes import Outcomes
 from headrace.router.ownership import Ownership
 from headrace.router.peers import Peers
@@ -310,8 +311,13 @@ class Router:
             rules=PlacementRules(swap=settings.placement.swap, residency_s=settings.placement.residency_s),
             grace_s=settings.placement.grace_s,
             deployments=self._deployments,
-            asked=AskedMeter(self._queues.take_announced, self._queues.backlogs),
-            work_s=self._conductor.work_s,
+            needs=Needs(
+                AskedMeter(self._queues.take_announced, self._queues.backlogs),
+                aliases=self._aliases,
+                serves=versions.serves,
+                conductor=self._conductor,
+                models=models,
+            ),
         )
         self._server = GrpcServer(
             host=own.host,

@@ -1,4 +1,4 @@
-"""How much is asked of each model: requests a second, and how many wait for it."""
+"""How much is asked for by each name: requests a second, and how many wait for it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,35 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from headrace.contract.errors import InvalidRequest
-from headrace.contract.subjects import parse_queue
+from headrace.contract.subjects import SHADOW_TENANT, parse_queue
 
 RATE_S = 60.0
 """For how long an arrival counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What is asked of a model: requests a second, and how many wait in the broker."""
+class Name:
+    """What queues are for: an alias or a model, of any task."""
 
-    rate: float
-    waiting: int
+    name: str
+    copies: bool = False
+    """For its shadow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Requests a second, and how many wait in the broker: a part of them, where several versions answer a name."""
+
+    rate: float = 0.0
+    waiting: float = 0.0
+
+    def plus(self, more: Asked, share: float) -> Asked:
+        """And that share of `more`."""
+        return Asked(rate=self.rate + share * more.rate, waiting=self.waiting + share * more.waiting)
 
 
 class AskedMeter:
-    """How much is asked of each model, from what the broker announces: every router hears all of it."""
+    """How much is asked for by each name, from what the broker announces: every router hears all of it."""
 
     def __init__(
         self, announced: Callable[[], Mapping[str, int]], waiting: Callable[[], Mapping[str, int]]
@@ -31,28 +44,29 @@ class AskedMeter:
         """`announced` gives the messages of each queue since it was last called, `waiting` those that nobody has."""
         self._announced = announced
         self._waiting = waiting
-        self._rates: dict[str, float] = {}
+        self._rates: dict[Name, float] = {}
         self._at_s: float | None = None
 
-    def look(self, now_s: float) -> Mapping[str, Asked]:
-        """By model, as the queues name it."""
+    def look(self, now_s: float) -> Mapping[Name, Asked]:
+        """As the queues name it; `headrace.router.asked_versions` says for whom that counts."""
         past_s = 0.0 if self._at_s is None else now_s - self._at_s
         self._at_s = now_s
         decay = math.exp(-past_s / RATE_S)
-        self._rates = {m: rate * decay for m, rate in self._rates.items() if rate * decay > 1e-6}
-        for model, count in _by_model(self._announced()).items():
-            self._rates[model] = self._rates.get(model, 0.0) + count / RATE_S
-        waiting = _by_model(self._waiting())
+        self._rates = {name: rate * decay for name, rate in self._rates.items() if rate * decay > 1e-6}
+        for name, count in _by_name(self._announced()).items():
+            self._rates[name] = self._rates.get(name, 0.0) + count / RATE_S
+        waiting = _by_name(self._waiting())
         return {
-            model: Asked(rate=self._rates.get(model, 0.0), waiting=waiting.get(model, 0))
-            for model in self._rates.keys() | waiting.keys()
+            name: Asked(rate=self._rates.get(name, 0.0), waiting=waiting.get(name, 0))
+            for name in self._rates.keys() | waiting.keys()
         }
 
 
-def _by_model(queues: Mapping[str, int]) -> dict[str, int]:
-    counts: dict[str, int] = {}
+def _by_name(queues: Mapping[str, int]) -> dict[Name, int]:
+    counts: dict[Name, int] = {}
     for subject, count in queues.items():
         with suppress(InvalidRequest):
-            model = parse_queue(subject).model
-            counts[model] = counts.get(model, 0) + count
+            queue = parse_queue(subject)
+            name = Name(name=queue.model, copies=queue.tenant == SHADOW_TENANT)
+            counts[name] = counts.get(name, 0) + count
     return counts

@@ -120,8 +120,11 @@ class Conductor:
 
     def work_s(self, model: str) -> float:
         """Seconds of a lane that a request of a model takes; 0 = nobody knows yet."""
-        load = self._scheduler.load(model)
-        return load.seconds_per_request * load.lanes
+        return self._scheduler.work_s(model)
+
+    def held(self, model: str) -> int:
+        """Requests that wait here for a version, and so in the broker no more."""
+        return sum(self._scheduler.load(model).waiting)
 
     def place(self, record: Record) -> QueuePosition:
         """How many go before a request that is held here, and for how long, as far as can be told; kept as what its

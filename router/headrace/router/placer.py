@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 from nats.aio.client import Client
@@ -26,9 +27,8 @@ from headrace.contract.deployments import (
 )
 from headrace.contract.deployments_document import read_report, write_document
 from headrace.contract.errors import Unavailable
-from headrace.contract.references import parse_reference
 from headrace.contract.subjects import MEMBERS_BUCKET, MODELS_BUCKET
-from headrace.router.asked_meter import Asked, AskedMeter
+from headrace.router.asked_meter import Asked
 from headrace.router.core.placement import Node, Placement, PlacementRules, Want, place
 from headrace.router.deployments import Deployments
 from headrace.router.lead import Lead
@@ -40,10 +40,28 @@ LOOK_EVERY_S = 1.0
 """How old what it decides by may be."""
 CALM_S = 0.05
 """What changes together is looked at together."""
-MEMORY_SHARE = 1.15
-"""Of the size of its files that a model takes, until a node has measured it."""
 LOAD_BYTES_PER_S = 100e6
 """How fast a model is fetched, verified and loaded, until it has been."""
+
+
+class Needs(Protocol):
+    """What is asked of versions: `headrace.router.needs.Needs`."""
+
+    def look(self, now_s: float, wanted: Collection[str]) -> Mapping[str, Asked]:
+        """By reference, since the last look and in the broker."""
+        ...
+
+    def held(self, reference: str) -> int:
+        """Requests for it that wait here."""
+        ...
+
+    def work_s(self, reference: str) -> float:
+        """Seconds of a lane that a request for it takes; more than 0."""
+        ...
+
+    def memory_bytes(self, wish: Wish) -> int:
+        """What it takes of a node, until one has told that."""
+        ...
 
 
 class Placer:
@@ -58,17 +76,14 @@ class Placer:
         rules: PlacementRules,
         grace_s: float,
         deployments: Deployments,
-        asked: AskedMeter,
-        work_s: Callable[[str], float],
+        needs: Needs,
     ) -> None:
-        """`work_s` gives the seconds of work of a request of a model; 0 = nobody knows yet."""
         self._connection = connection
         self._ttl_s = ttl_s
         self._rules = rules
         self._grace_s = grace_s
         self._deployments = deployments
-        self._asked = asked
-        self._work_s = work_s
+        self._needs = needs
         self._lead = Lead(connection, router_id, "placer", ttl_s=ttl_s)
         self._reports = KvView(connection, MEMBERS_BUCKET, WORKER, on_change=self.look_soon)
         self._now = asyncio.Event()
@@ -111,7 +126,7 @@ class Placer:
 
     async def _look(self) -> None:
         wishes, given = self._deployments.wishes(), self._deployments.assigned()
-        asked = self._asked.look(_now())
+        asked = self._needs.look(_now(), wishes.keys())
         if not (wishes or given) or not await self._lead.hold(self._waiting):
             self._seen_s.clear()
             return
@@ -152,9 +167,7 @@ class Placer:
         return nodes
 
     def _want(self, wish: Wish, asked: Mapping[str, Asked]) -> Want:
-        name = parse_reference(wish.reference).name
-        those = asked.get(wish.reference) or asked.get(name) or Asked(rate=0.0, waiting=0)
-        work_s = self._work_s(wish.reference) or 1.0
+        those, work_s = asked.get(wish.reference, Asked()), self._needs.work_s(wish.reference)
         return Want(
             reference=wish.reference,
             memory_bytes=self._memory(wish),
@@ -162,7 +175,7 @@ class Placer:
             labels=wish.labels,
             device="" if wish.device == ANY else wish.device,
             value=those.rate * work_s,
-            backlog_s=those.waiting * work_s,
+            backlog_s=(those.waiting + self._needs.held(wish.reference)) * work_s,
             load_s=wish.size / LOAD_BYTES_PER_S,
             asked_s=wish.asked_s,
         )
@@ -174,7 +187,7 @@ class Placer:
             for model in report.models
             if (model.reference, model.version) == (wish.reference, wish.version) and model.memory_bytes
         ]
-        return max(measured) if measured else round(wish.size * MEMORY_SHARE)
+        return max(measured) if measured else self._needs.memory_bytes(wish)
 
     def _node(
         self, report: NodeReport, given: Mapping[str, Assigned], wishes: Mapping[str, Wish], *, away: bool

@@ -9,7 +9,7 @@ from headrace.cli.plan_model import PlannedModel
 from headrace.cli.plan_speed import find_calibration, speed_of
 from headrace.models.fitting import largest_fit
 from headrace.models.machine import CUDA, PLANNED_TYPES, Machine
-from headrace.models.memory import MemoryNeed, needed_bytes
+from headrace.models.memory import MemoryNeed, needed_bytes, planned_lengths
 from headrace.models.speed import Load, Speed
 from headrace.worker.calibration import Calibration
 
@@ -18,7 +18,6 @@ PROCESS_BYTES = 70_000_000
 _SPARE = 0.1
 """Of the memory: what a machine wants for itself, and what the estimate may be wrong by."""
 _CUDA_LANES = 2
-DEFAULT_CONTEXT = 1024
 
 Known = Callable[[PlannedModel], Sequence[Calibration]]
 
@@ -110,8 +109,7 @@ def make_rows(
 def _row(
     model: PlannedModel, machine: Machine, compute_type: str, asked: Asked, calibration: Calibration | None
 ) -> Row:
-    context = asked.context or min(DEFAULT_CONTEXT, model.shape.context_length or DEFAULT_CONTEXT)
-    prompt = min(asked.prompt or max(1, context // 2), context)
+    context, prompt = planned_lengths(model.shape.context_length, asked.context, asked.prompt)
     load = Load(lanes=_lanes(machine, asked, calibration), batch=asked.max_batch, prompt=prompt)
     if compute_type not in machine.compute_types:
         return Row(

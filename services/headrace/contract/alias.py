@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -110,7 +111,18 @@ def pick(alias: Alias, request_id: str) -> str:
 
 def chain(alias: Alias, request_id: str) -> tuple[str, ...]:
     """Who answers a request, and who does in their stead, in order."""
-    return tuple(dict.fromkeys((pick(alias, request_id), alias.stable, *alias.fallbacks)))
+    return _behind(alias, pick(alias, request_id))
+
+
+def chains(alias: Alias) -> Mapping[tuple[str, ...], float]:
+    """Every chain that a request may have, with the part of the requests that have it."""
+    share = alias.share if alias.canary else 0.0
+    parts = {_behind(alias, alias.canary): share} if share else {}
+    return {**parts, _behind(alias, alias.stable): 1 - share}
+
+
+def _behind(alias: Alias, picked: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((picked, alias.stable, *alias.fallbacks)))
 
 
 def is_shadowed(alias: Alias, request_id: str) -> bool:

@@ -106,7 +106,7 @@ class NodeModel:
     problem: str = ""
     compute_type: str = ""
     memory_bytes: int = 0
-    """What it takes; 0 = not measured."""
+    """What is reckoned with for it, all its lanes at work; 0 = it is not loaded."""
     tokens_per_s: float = 0.0
     """Of a lane that runs it; 0 = it has not run."""
     own: bool = False

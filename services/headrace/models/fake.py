@@ -34,7 +34,7 @@ _CHATML = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeTiming:
-    """How long the fake engine takes, in seconds. All zero: as fast as it can."""
+    """How long the fake engine takes, in seconds, and how often it fails. All zero: as fast as it can, and never."""
 
     step_s: float = 0.0
     """For each decode step of a batch."""
@@ -47,11 +47,15 @@ class FakeTiming:
     as a cost: of an engine that is slower than what was measured."""
     load_s: float = 0.0
     """To load the model."""
+    failing: float = 0.0
+    """Of its batches, how many fail before their first token: with 0.5 every second one, as of a bad version."""
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if not 0 <= value < 3600:
                 raise ValueError(f"{name} must be between 0 and 3600 seconds")
+        if self.failing > 1:
+            raise ValueError("failing is a part, at most 1")
 
 
 def install_fake_model(

@@ -8,6 +8,8 @@ array of keys or values. In a prefill all scores of one layer are there at once,
 tokens.
 
 On a GPU the constants are estimates: nobody has measured them.
+
+`headrace plan` and the worker, which refuses before it loads, both ask here.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ _INNER_COPIES = 1.5
 """Of a layer's inner numbers for all tokens of a prefill, at its peak."""
 _ENGINE_BYTES = {"cpu": 23_000_000, "cuda": 500_000_000}
 """Taken with the first batch: the libraries' code and buffers; on a GPU also the driver's context."""
+_LANE_SHARE = 0.25
+"""Of the stored weights that a lane takes while it embeds or translates: seen were 0.25 to 0.4 with int8."""
+DEFAULT_CONTEXT = 1024
+"""Tokens of a request that are reckoned with, where the model has room for them."""
 _TOKEN_BYTES = 1_150
 """Of the process for each token of the vocabulary: tokeniser, strings, and what a batch makes of them."""
 
@@ -79,6 +85,37 @@ def needed_bytes(
         overhead=round(arrays * hole + scores + _INNER_COPIES * inner) + _ENGINE_BYTES[device] + process,
         loading=0 if device == "cuda" else shape.parameters * _WEIGHT_BYTES.get(shape.stored, 0),
     )
+
+
+def planned_lengths(
+    context_length: int, context: int | None = None, prompt: int | None = None
+) -> tuple[int, int]:
+    """Context and prompt of the requests that are reckoned with, of a model of that context length (0: not known), but
+    where they are said.
+    """
+    whole = context or min(DEFAULT_CONTEXT, context_length or DEFAULT_CONTEXT)
+    return whole, min(prompt or max(1, whole // 2), whole)
+
+
+def needed_by_files(
+    stored_bytes: int, stored: str, compute_type: str, lanes: int, device: str = "cpu"
+) -> MemoryNeed:
+    """The same of a model whose shape says too little, as one that embeds or translates: by its weights of
+    `stored_bytes` in the format `stored`. Formats that there are not count as they are.
+    """
+    width, before = _width(compute_type, device), _width(stored, "")
+    weights = stored_bytes * width // before
+    return MemoryNeed(
+        weights=weights,
+        kv=0,
+        overhead=round(lanes * _LANE_SHARE * stored_bytes) + _ENGINE_BYTES[device],
+        loading=stored_bytes if device == "cpu" else 0,
+    )
+
+
+def _width(kind: str, device: str) -> int:
+    name = kind.partition("_")[0]
+    return 4 if device == "cpu" and name in ("float16", "bfloat16") else _WEIGHT_BYTES.get(name, 1)
 
 
 def weight_bytes(shape: NetworkShape, compute_type: str, device: str = "cpu") -> int:

@@ -21,10 +21,9 @@ from headrace.models.store import ModelStore, StoredModel
 from headrace.models.uses import Use, begin_use
 from headrace.runtime.settings import WorkerSettings
 from headrace.worker.known_cost import with_cost
-from headrace.worker.memory import check_memory, free_bytes, needed_bytes
+from headrace.worker.memory import check_memory, need_of, room_bytes
 from headrace.worker.serving import Placing, ServingModel, load_model
 from headrace.worker.tenant import Loaded, Progress
-from headrace.worker.trial import process_bytes
 
 log = structlog.get_logger(__name__)
 
@@ -124,13 +123,15 @@ class Bringing:
         placing = self._placing
         if assignment.compute_type != ANY:
             placing = dataclasses.replace(placing, compute_type=assignment.compute_type)
-        needed = await asyncio.to_thread(needed_bytes, stored.manifest, self._store, placing, self._slots)
+        need = await asyncio.to_thread(need_of, stored, placing)
         while True:
             try:
-                check_memory(
+                needed = check_memory(
                     assignment.exact,
-                    needed,
-                    free=free_bytes(placing.device),
+                    need,
+                    slots=self._slots,
+                    max_batch=self._own.max_batch,
+                    free=room_bytes(placing.device, self._taken()),
                     taken=self._taken(),
                     limit=self._own.memory_bytes,
                     remedy="undeploy another model here, give worker.memory_bytes more, or deploy it to larger nodes",
@@ -139,7 +140,7 @@ class Bringing:
             except NotEnoughMemory:
                 if not await self._room_to_come():
                     raise
-        began_s, before = _now(), process_bytes()
+        began_s = _now()
         loading = asyncio.create_task(asyncio.to_thread(self._load_now, stored, placing))
         try:
             model, loaded_s = await finished(loading)
@@ -148,7 +149,6 @@ class Bringing:
                 await finished(asyncio.create_task(asyncio.to_thread(loading.result()[0].engine.close)))
             raise
         self._rate += _WEIGHT * (stored.manifest.size / max(loaded_s, 1e-3) - self._rate)
-        took = process_bytes() - before if placing.device.kind == "cpu" else 0
         served = dataclasses.replace(model.served, name=assignment.reference)
         log.info(
             "model.loaded", model=assignment.exact, seconds=round(_now() - began_s, 2), needed_bytes=needed
@@ -157,7 +157,7 @@ class Bringing:
             assignment=assignment,
             model=dataclasses.replace(model, served=served),
             use=use,
-            memory_bytes=max(took, min(needed, stored.manifest.size)),
+            memory_bytes=needed,
         )
 
     def _load_now(self, stored: StoredModel, placing: Placing) -> tuple[ServingModel, float]:

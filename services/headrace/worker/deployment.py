@@ -20,7 +20,7 @@ from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.worker.bringing import Bringing
 from headrace.worker.follower import Follower
-from headrace.worker.memory import free_bytes
+from headrace.worker.memory import room_bytes
 from headrace.worker.own_models import OwnModel
 from headrace.worker.roster import Roster
 from headrace.worker.serving import Placing
@@ -125,7 +125,8 @@ def _report(
 ) -> NodeReport:
     own, device = settings.worker, here.placing.device
     theirs = tenants.report()
-    taken, free = own_bytes + tenants.memory_bytes(), free_bytes(device)
+    taken = own_bytes + tenants.memory_bytes()
+    free = room_bytes(device, taken)
     most = taken + free if own.memory_bytes is None else min(own.memory_bytes, taken + free)
     mine = tuple(
         NodeModel(

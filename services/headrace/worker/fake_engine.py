@@ -9,11 +9,13 @@ each run is a new draw, as a sampling engine's is. Bytes in a prompt command it:
     0x02   the process ends after a few steps, as by a fault of the engine
     0x04   this entry ends by itself within some tens of tokens; without it only `max_new` ends one
 
-Otherwise it keeps the rules of the real engine, those of mixed prompt lengths too.
+Batches fail as often as its timing says. Otherwise it keeps the rules of the real engine, those of mixed prompt lengths
+too.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -39,12 +41,13 @@ _END_ODDS = 16
 
 
 class FakeEngine:
-    """Takes the time that `timing` says and computes nothing. Holds no state: as many lanes as one likes."""
+    """Takes the time that `timing` says and computes nothing. Holds a count alone: as many lanes as one likes."""
 
     def __init__(self, timing: FakeTiming, *, vocab_size: int, end_id: int) -> None:
         self._timing = timing
         self._vocab_size = vocab_size
         self._end_id = end_id
+        self._batches = itertools.count(1)
         time.sleep(timing.load_s)
 
     def run(
@@ -57,7 +60,9 @@ class FakeEngine:
         static_tokens: int = 0,
     ) -> None:
         check_prompts(prompts, self._vocab_size, static_tokens)
-        if any(FAIL_AT_ONCE in prompt for prompt in prompts):
+        number, share = next(self._batches), self._timing.failing
+        unlucky = int(number * share) > int((number - 1) * share)
+        if unlucky or any(FAIL_AT_ONCE in prompt for prompt in prompts):
             raise RuntimeError("the fake engine was told to fail")
         shortest = min(map(len, prompts))
         entries = [

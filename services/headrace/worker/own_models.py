@@ -13,17 +13,17 @@ from headrace.models.uses import begin_use
 from headrace.runtime.settings import WorkerSettings
 from headrace.runtime.shutdown import Shutdown
 from headrace.worker.known_cost import with_cost
-from headrace.worker.memory import check_memory, free_bytes, needed_bytes
+from headrace.worker.memory import check_memory, need_of, room_bytes
 from headrace.worker.serving import Placing, ServingModel, choose_models, load_model
-from headrace.worker.trial import process_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnModel:
-    """One of them, and the memory that it takes."""
+    """One of them."""
 
     model: ServingModel
     memory_bytes: int
+    """That is reckoned with for it."""
 
 
 @asynccontextmanager
@@ -47,28 +47,28 @@ async def own_models(
         for name in names:
             if not shutdown.draining:
                 taken = sum(model.memory_bytes for model in models.values())
-                await _check(store, name, own, placing, slots, taken)
-                before = process_bytes()
+                needed = await _check(store, name, own, placing, slots, taken)
                 model = await asyncio.to_thread(load_model, store, name, placing)
                 stack.push_async_callback(asyncio.to_thread, model.engine.close)
                 stack.callback((await asyncio.to_thread(begin_use, store, store.open(name))).end)
                 model = await asyncio.to_thread(with_cost, model, store, placing, own)
-                models[name] = OwnModel(model=model, memory_bytes=max(0, process_bytes() - before))
+                models[name] = OwnModel(model=model, memory_bytes=needed)
         yield models
 
 
 async def _check(
     store: ModelStore, name: str, own: WorkerSettings, placing: Placing, slots: int, taken: int
-) -> None:
+) -> int:
     try:
-        manifest = store.open(name).manifest
-        needed = await asyncio.to_thread(needed_bytes, manifest, store, placing, slots)
+        need = await asyncio.to_thread(need_of, store.open(name), placing)
     except HeadraceError:
-        return  # what is wrong with it is said when it is loaded
-    check_memory(
+        return 0  # what is wrong with it is said when it is loaded
+    return check_memory(
         name,
-        needed,
-        free=free_bytes(placing.device),
+        need,
+        slots=slots,
+        max_batch=own.max_batch,
+        free=room_bytes(placing.device, taken),
         taken=taken,
         limit=own.memory_bytes,
         remedy="serve fewer models (worker.models), use another compute type, or give worker.memory_bytes more",

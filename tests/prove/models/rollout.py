@@ -1,27 +1,29 @@
-"""A roll-out and a roll-back of the real model under load: int8, float32, int8. Nobody may notice."""
+"""A roll-out and a roll-back of the real model under load: int8, float32, int8. Nobody may notice.
+
+The same clients ask all the while: before the change, where only int8 answers, and in the middle, where only float32
+does. Their longest wait in these calm stages is what the load alone does on this machine; it stands beside the longest
+one while something changes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import itertools
 import os
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from headrace.bench.driver import ToSend
 from headrace.client.admin import AdminClient
 from headrace.client.client import HeadraceClient
 from headrace.contract.errors import HeadraceError
-from headrace.contract.values import Outcome, OutcomeKind, TokenChunk
 from headrace.models.manifest import MANIFEST_NAME, Manifest
 from headrace.models.store import ModelStore, StoredModel
 from tests.integration.processes import READY_S, Processes
 from tests.prove.answers import real_model
+from tests.prove.models.asking import Load, loading
 from tests.prove.scheduler.load import Shape, requests
 
 ALIAS = "chat"
@@ -29,89 +31,34 @@ INT8, FLOAT32 = "smollm2-int8", "smollm2-float32"
 WORKERS = {INT8: "worker-1", FLOAT32: "worker-2"}
 CLIENTS = 4
 LOAD = Shape(prompts="16-64", outputs="16-48")
+"""Both versions can serve it: each client asks when it has its answer, and has a lane of its own."""
 SETTLED = 12
-"""Requests that each stage answers before the next one begins."""
+"""Answers of the new version after each change, before the next one."""
 SHARE = 0.25
-CALM = "before"
+CALM_S = 20.0
+"""How long each version answers alone, with nothing changing."""
+CALM = {INT8: "int8 alone", FLOAT32: "float32 alone"}
 LIMIT_S = 120.0
 """For one stage."""
 
 
-@dataclass(slots=True)
-class Load:
-    """Clients that ask one request after another. Writer: its own tasks."""
+class Mesh(Protocol):
+    """Where versions come and go."""
 
-    client: HeadraceClient
-    pool: Iterator[ToSend]
-    answered: Counter[str] = field(default_factory=Counter)
-    """By the version that answered."""
-    failed: list[str] = field(default_factory=list)
-    moved: int = 0
-    """Answers that went on at another version than they began at."""
-    stage: str = ""
-    """What is done to the mesh meanwhile."""
-    stalls_s: dict[str, float] = field(default_factory=dict)
-    """By stage in which it ended: the longest that a client waited for its first or its next token."""
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    async def comes(self, model: str) -> float:
+        """Has a version served; in how many seconds it was loaded."""
+        ...
 
-    async def ask_on(self) -> None:
-        for request in self.pool:
-            try:
-                await self._ask(request)
-            except HeadraceError as error:
-                self.failed.append(str(error))
-            self.changed.set()
-
-    async def _ask(self, request: ToSend) -> None:
-        at_s, tokens = time.monotonic(), 0
-        events = self.client.generate(
-            model=ALIAS, prompt=request.prompt, max_tokens=request.output_tokens, ignore_end=True
-        )
-        async with aclosing(events):
-            async for event in events:
-                now_s = time.monotonic()
-                if isinstance(event, TokenChunk):
-                    self.stalls_s[self.stage] = max(self.stalls_s.get(self.stage, 0.0), now_s - at_s)
-                    at_s = now_s
-                    assert event.first_index == tokens, "no gap and no repeat"
-                    tokens += len(event.token_ids)
-                elif isinstance(event, Outcome):
-                    whole = event.kind is OutcomeKind.COMPLETED and tokens == request.output_tokens
-                    if not whole:
-                        self.failed.append(f"{event.kind.value} after {tokens} tokens")
-                    self.answered[event.model] += 1
-                    self.moved += bool(event.earlier_models)
-
-    async def answers(self, model: str, count: int = SETTLED) -> None:
-        """Returns when that version has answered so many more."""
-        wanted = self.answered[model] + count
-        async with asyncio.timeout(LIMIT_S):
-            while self.answered[model] < wanted:
-                self.changed.clear()
-                await self.changed.wait()
-
-
-@asynccontextmanager
-async def loading(client: HeadraceClient, work: Sequence[ToSend]) -> AsyncIterator[Load]:
-    """Keeps CLIENTS of them asking while the block lasts; what they were at ends."""
-    stop = asyncio.Event()
-    pool = itertools.takewhile(lambda _: not stop.is_set(), itertools.cycle(work))
-    load = Load(client, pool)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(CLIENTS):
-            group.create_task(load.ask_on())
-        try:
-            yield load
-        finally:
-            stop.set()
+    async def leaves(self, model: str) -> None:
+        """Has it served no more."""
+        ...
 
 
 async def rollout(folder: Path) -> Mapping[str, float]:
     """A worker with the new version comes, a canary, its promotion, the old worker leaves; and all the way back."""
     model = await asyncio.to_thread(real_model)
     store = folder / "models"
-    await asyncio.to_thread(_two_versions, model, ModelStore(store))
-    work = requests(model, LOAD, count=64, seed=41)
+    await asyncio.to_thread(two_versions, model, ModelStore(store))
     names = ("router", "gateway", *WORKERS.values())
     async with (
         VersionProcesses(folder, models=store, names=names) as mesh,
@@ -119,46 +66,78 @@ async def rollout(folder: Path) -> Mapping[str, float]:
         AdminClient(mesh.address) as admin,
     ):
         await mesh.stop(WORKERS[FLOAT32])
-        await admin.set_alias(ALIAS, INT8)
-        async with loading(client, work) as load:
-            load.stage = CALM
-            await load.answers(INT8)
-            load.stage = "float32 comes"
-            float32_s = await _comes(mesh, client, FLOAT32)
-            load.stage = "canary"
-            await admin.canary(ALIAS, FLOAT32, share=SHARE)
-            await load.answers(FLOAT32, 3)
-            load.stage = "promotion"
-            await admin.promote(ALIAS)
-            await load.answers(FLOAT32)
-            load.stage = "int8 leaves"
-            await mesh.stop(WORKERS[INT8])
-            await load.answers(FLOAT32)
-            load.stage = "int8 comes"
-            int8_s = await _comes(mesh, client, INT8)
-            load.stage = "roll-back"
-            await admin.roll_back(ALIAS)
-            await load.answers(INT8)
-            load.stage = "float32 leaves"
-            await mesh.stop(WORKERS[FLOAT32])
-            await load.answers(INT8)
-    for stage, seconds in load.stalls_s.items():
-        print(f"  {stage}: longest wait {seconds:.2f} s", flush=True)
-    calm_s = load.stalls_s.pop(CALM)
-    stall_s = max(load.stalls_s.values())
-    for problem in load.failed:
-        print(f"  {problem}", flush=True)
+        return await there_and_back(Workers(mesh, client), client, admin, model)
+
+
+async def there_and_back(
+    mesh: Mesh, client: HeadraceClient, admin: AdminClient, model: StoredModel
+) -> Mapping[str, float]:
+    """All stages, beginning where int8 alone is served; what is required and told of them."""
+    work = requests(model, LOAD, count=64, seed=41)
+    await admin.set_alias(ALIAS, INT8)
+    async with loading(client, ALIAS, work, CLIENTS) as load:
+        load.stage = CALM[INT8]
+        await asyncio.sleep(CALM_S)
+        load.stage = "float32 comes"
+        float32_s = await mesh.comes(FLOAT32)
+        load.stage = "canary"
+        await admin.canary(ALIAS, FLOAT32, share=SHARE)
+        await load.answers(FLOAT32, 3, LIMIT_S)
+        load.stage = "promotion"
+        await admin.promote(ALIAS)
+        await load.answers(FLOAT32, SETTLED, LIMIT_S)
+        load.stage = "int8 leaves"
+        await mesh.leaves(INT8)
+        await load.answers(FLOAT32, SETTLED, LIMIT_S)
+        load.stage = CALM[FLOAT32]
+        await asyncio.sleep(CALM_S)
+        load.stage = "int8 comes"
+        int8_s = await mesh.comes(INT8)
+        load.stage = "roll-back"
+        await admin.roll_back(ALIAS)
+        await load.answers(INT8, SETTLED, LIMIT_S)
+        load.stage = "float32 leaves"
+        await mesh.leaves(FLOAT32)
+        await load.answers(INT8, SETTLED, LIMIT_S)
+    await tell(load, admin)
+    return measures(load, {INT8: int8_s, FLOAT32: float32_s})
+
+
+def measures(load: Load, load_s: Mapping[str, float]) -> Mapping[str, float]:
+    """What is required and told of it."""
+    stages = {wait.stage for wait in load.waits}
+    stall_s = load.longest(stages - {*CALM.values()}).seconds
+    calm_s = load.longest(CALM.values()).seconds
+    shortest_s = min(load_s.values())
     return {
         "failed": float(len(load.failed)),
-        "stall_to_load": stall_s / min(float32_s, int8_s),
+        "stall_to_load": stall_s / shortest_s,
         "stall_s": stall_s,
         "calm_stall_s": calm_s,
-        "load_float32_s": float32_s,
-        "load_int8_s": int8_s,
+        "added_to_load": (stall_s - calm_s) / shortest_s,
+        "load_float32_s": load_s[FLOAT32],
+        "load_int8_s": load_s[INT8],
         "answers": float(load.answered.total()),
         "moved": float(load.moved),
         "by_others": float(load.answered.total() - load.answered[INT8] - load.answered[FLOAT32]),
     }
+
+
+async def tell(load: Load, admin: AdminClient) -> None:
+    """Prints the longest wait of each stage, and what the mesh says of the longest of all."""
+    stages = dict.fromkeys(wait.stage for wait in load.waits)
+    for stage in stages:
+        those = sorted(wait.seconds for wait in load.waits if wait.stage == stage)
+        late = those[round(0.99 * (len(those) - 1))]
+        print(f"  {stage}: longest wait {load.longest([stage])}; 99 % below {late:.2f} s", flush=True)
+    longest = load.longest(stages)
+    try:
+        for cause in (await admin.trace(longest.request_id)).causes:
+            print(f"  the longest: {cause}", flush=True)
+    except HeadraceError as error:  # the gateway remembers the recent ones
+        print(f"  of the longest is nothing known any more: {error}", flush=True)
+    for problem in load.failed:
+        print(f"  {problem}", flush=True)
 
 
 class VersionProcesses(Processes):
@@ -179,17 +158,26 @@ class VersionProcesses(Processes):
         await super().start(name, **environment)
 
 
-async def _comes(mesh: Processes, client: HeadraceClient, model: str) -> float:
-    """Starts the worker of a version; seconds until it is served."""
-    began_s = time.monotonic()
-    await mesh.start(WORKERS[model])
-    async with asyncio.timeout(READY_S):
-        while not any(one.name == model and one.lanes for one in await client.models()):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)  # nothing tells of a worker that joins
-    return time.monotonic() - began_s
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Versions come and go with their workers."""
+
+    mesh: Processes
+    client: HeadraceClient
+
+    async def comes(self, model: str) -> float:
+        began_s = time.monotonic()
+        await self.mesh.start(WORKERS[model])
+        async with asyncio.timeout(READY_S):
+            while not any(one.name == model and one.lanes for one in await self.client.models()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # nothing tells of a worker that joins
+        return time.monotonic() - began_s
+
+    async def leaves(self, model: str) -> None:
+        await self.mesh.stop(WORKERS[model])
 
 
-def _two_versions(model: StoredModel, store: ModelStore) -> None:
+def two_versions(model: StoredModel, store: ModelStore) -> None:
     """The model under two names. Its weights are those of one file: the engine makes float32 of them as it loads."""
     for name in WORKERS:
 

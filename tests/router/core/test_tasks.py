@@ -10,7 +10,7 @@ from headrace.contract.costs import CostGrid, ModelCost
 from headrace.contract.values import FinishReason, OutcomeKind, Sampling, Task
 from headrace.router.core.commands import Requeued, Settle, Stop
 from headrace.router.core.cost import CostModel
-from headrace.router.core.events import EntryCompleted, RequestArrived, WorkerJoined
+from headrace.router.core.events import EntryCompleted, RequestArrived, WorkerJoined, WorkerLost
 from headrace.router.core.lockstep import duration_s, first_token_s, moments_s
 from tests.router.core.dialogue import Dialogue, batches, costs, ended, groups, joined, request, who
 
@@ -140,6 +140,19 @@ def test_a_pass_that_took_longer_corrects_the_cost() -> None:
         mesh.scheduler._lives.forget("r")
     theta = mesh.scheduler._fleet.workers["w"].costs["m"].theta
     assert theta == pytest.approx(2.0, rel=0.1)
+
+
+def test_what_a_request_takes_is_known_by_request_and_longer_than_its_worker() -> None:
+    """Of many texts as of one: placement weighs the model by it when nobody serves it any more."""
+    mesh = Dialogue(encoder())
+    batch = mesh.start(texts("r", 16, 10))
+    mesh.now += 0.25
+    mesh.tell(embedded(batch.assignments[0], 16))
+    mesh.tell(ended(batch))
+    assert mesh.scheduler.work_s("m") == pytest.approx(0.25)
+    mesh.tell(WorkerLost(worker="w"))
+    assert mesh.scheduler.work_s("m") == pytest.approx(0.25)
+    assert mesh.scheduler.work_s("n") == 0.0
 
 
 def test_tenants_pay_for_the_tokens_of_their_texts() -> None:

@@ -23,6 +23,10 @@ class Estimate:
         old = self.lane_s.get(model)
         self.lane_s[model] = seen if old is None else (1 - ALPHA) * old + ALPHA * seen
 
+    def work_s(self, model: str) -> float:
+        """Seconds of a lane for a request, also where no lane is there any more; 0 = nothing known yet."""
+        return self.lane_s.get(model, 0.0)
+
     def seconds_per_request(self, model: str, lanes: int) -> float:
         """Until `lanes` lanes take one more waiting request, when all are busy; 0 = nothing known yet."""
         return self.lane_s.get(model, 0.0) / lanes if lanes else 0.0

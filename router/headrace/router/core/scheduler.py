@@ -91,6 +91,10 @@ class Scheduler:
             free_lanes=open_slots,
         )
 
+    def work_s(self, model: str) -> float:
+        """Seconds of a lane that a request of a model took lately, be it served now or not; 0 = nobody knows yet."""
+        return self._estimate.work_s(model)
+
     def workers(self) -> tuple[WorkerView, ...]:
         """Who has joined, and what their lanes run."""
         return view_workers(self._fleet, self._lives)
