@@ -113,6 +113,16 @@ def test_a_prefill_is_not_stopped() -> None:
     assert mesh.tell(long("b"), at=0.001) == []
 
 
+def test_a_member_without_a_token_is_not_stopped_either() -> None:
+    """Its prompt is worked in while others have tokens already; it would wait for its first one anew."""
+    mesh, old = running()
+    (new,) = batches(merged(mesh, long("b")))
+    mesh.tell(ended(old), made(new.assignments[0], 2), at=0.3)
+    assert mesh.tell(long("c", arrived_s=0.3)) == []
+    mesh.tell(made(new.assignments[1], 0), at=0.31)
+    assert wake(mesh.tell(long("d", arrived_s=1.5), at=1.5)) > 1.5
+
+
 def test_without_a_measurement_or_a_lane_nothing_is_merged() -> None:
     """A guess is no reason to compute anything again."""
     for worker in (joined(lanes=3, slots=1), joined(lanes=1, cost=COSTS)):

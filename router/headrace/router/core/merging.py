@@ -141,6 +141,8 @@ class Merging:
             return []
         if any(held.moves >= self._settings.moves or not _may_move(held) for held in running):
             return []
+        if not all(held.generated for held in running):
+            return []  # its prompt is still worked in, and it would wait for its first token anew
         return running
 
     def _joining(self, head: Held, running: Sequence[Extent], worker: Worker, now: float) -> Group | None:
