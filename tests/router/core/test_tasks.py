@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 
 from headrace.contract.costs import CostGrid, ModelCost
-from headrace.contract.values import FinishReason, OutcomeKind, Sampling, Task
-from headrace.router.core.commands import Requeued, Settle, Stop
+from headrace.contract.values import Failure, FinishReason, OutcomeKind, Sampling, Task
+from headrace.router.core.commands import Requeued, Settle, Start, Stop
 from headrace.router.core.cost import CostModel
-from headrace.router.core.events import EntryCompleted, RequestArrived, WorkerJoined
+from headrace.router.core.events import (
+    CancelAsked,
+    EntryCompleted,
+    EntryFailed,
+    RequestArrived,
+    Woke,
+    WorkerJoined,
+)
 from headrace.router.core.lockstep import duration_s, first_token_s, moments_s
 from tests.router.core.dialogue import Dialogue, batches, costs, ended, groups, joined, request, who
 
@@ -140,6 +147,50 @@ def test_a_pass_that_took_longer_corrects_the_cost() -> None:
         mesh.scheduler._lives.forget("r")
     theta = mesh.scheduler._fleet.workers["w"].costs["m"].theta
     assert theta == pytest.approx(2.0, rel=0.1)
+
+
+def test_texts_are_stopped_at_their_deadline() -> None:
+    """Between two pieces; what its worker says of them later changes nothing, and costs no attempt."""
+    mesh = Dialogue(encoder())
+    start, _ = mesh.tell(texts("r", 3, 10, deadline_s=5.0))
+    assert isinstance(start, Start)
+    stop, settle = mesh.tell(Woke(), at=5.25)
+    assert stop == Stop(worker="w", assignment=start.assignments[0].number)
+    assert isinstance(settle, Settle)
+    assert (settle.kind, settle.vectors) == (OutcomeKind.EXPIRED, ())
+    assert mesh.tell(embedded(start.assignments[0], 3)) == []
+
+
+def test_a_cancellation_ends_texts_wherever_they_are() -> None:
+    """One that waits, and one that runs: the other members of its batch go on."""
+    mesh = Dialogue(texts("a", 1, 10), texts("b", 1, 10))
+    batch = mesh.start(encoder(max_batch=4))
+    assert who(batch) == ["a", "b"]
+    mesh.tell(texts("c", 1, 10))
+    (settle,) = mesh.tell(CancelAsked(tenant="default", request_id="c"))
+    assert isinstance(settle, Settle)
+    stop, settle = mesh.tell(CancelAsked(tenant="default", request_id="a"))
+    assert stop == Stop(worker="w", assignment=batch.assignments[0].number)
+    assert isinstance(settle, Settle)
+    assert settle.kind is OutcomeKind.CANCELLED
+    (settle,) = mesh.tell(embedded(batch.assignments[1], 1))
+    assert isinstance(settle, Settle)
+    assert settle.kind is OutcomeKind.COMPLETED
+
+
+def test_texts_that_fail_everywhere_become_a_dead_letter() -> None:
+    """After as many attempts as anything else, with the last error."""
+    mesh = Dialogue(encoder(), max_attempts=2)
+    batch = mesh.start(texts("r", 3, 10))
+    failure = Failure(code="ENGINE_FAILED", message="no luck")
+    (again,) = mesh.tell(EntryFailed(assignment=batch.assignments[0].number, failure=failure))
+    assert isinstance(again, Requeued)
+    (batch,) = batches(mesh.tell(ended(batch)))
+    (settle,) = mesh.tell(EntryFailed(assignment=batch.assignments[0].number, failure=failure))
+    assert isinstance(settle, Settle)
+    assert (settle.kind, settle.dead) == (OutcomeKind.FAILED, True)
+    assert settle.failure is not None
+    assert settle.failure.code == "TOO_MANY_ATTEMPTS"
 
 
 def test_tenants_pay_for_the_tokens_of_their_texts() -> None:
