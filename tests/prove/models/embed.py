@@ -33,16 +33,19 @@ _SENTENCE = (
 WORDS = _SENTENCE.split()
 TEXTS = 6_144
 A_REQUEST = 128
-CLIENTS = 4
+MANY, FEW = 16, 4
+"""Requests at once: enough for whatever the mesh can do, as the engine has all texts at once, too; and hardly more than
+lanes, so that each answer is waited for.
+"""
 PIECES = (256, 384, 512, 1024)
 """Tokens that the engine is given at once when it is asked directly: the best counts."""
 TRIED = 2_048
 """Texts by which the best is found."""
-PAIRS = 5
-"""Of one run through the mesh and one directly, in turn: the median ratio counts, as machines have moods."""
+PAIRS = 4
+"""Of runs through the mesh and one directly, in turn: the median ratio counts, as machines have moods."""
 QUIET = 0.05
 """Of the machine: a pair in which others took more of it says nothing, and is measured again."""
-MOST_PAIRS = 8
+MOST_PAIRS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,9 @@ class Pair:
     """The same texts, a moment apart."""
 
     mesh: float
-    """Texts a second."""
+    """Texts a second, asked by many."""
+    few: float
+    """The same, asked by few."""
     direct: float
     strangers: float
     """What others took of the machine meanwhile, 0 … 1."""
@@ -61,8 +66,8 @@ class Pair:
 
 
 async def embed(folder: Path) -> Mapping[str, float]:
-    """All texts in requests of 128, four at once; directly, all are known beforehand, tokenised and sorted, and the
-    best size of a piece is taken. Both use all cores, and the other idles meanwhile.
+    """All texts in requests of 128, many at once, and then few; directly, all are known beforehand, tokenised and
+    sorted, and the best size of a piece is taken. Each uses all cores, and the others idle meanwhile.
     """
     root = Path(os.environ.get("HEADRACE_MODELS") or default_root())
     store = ModelStore(root.with_name(f"{root.name}-minilm"))
@@ -72,7 +77,7 @@ async def embed(folder: Path) -> Mapping[str, float]:
         Processes(folder, models=store.root) as mesh,
         HeadraceClient(mesh.address) as client,
     ):
-        await through(client, texts[:TRIED])  # all lanes have run once
+        await through(client, texts[:TRIED], MANY)  # all lanes have run once
         direct = await asyncio.to_thread(Direct, store, texts)
         try:
             pairs, vectors = await measure(client, texts, direct)
@@ -85,6 +90,7 @@ async def embed(folder: Path) -> Mapping[str, float]:
         "piece": float(direct.piece),
         "pairs": float(len(pairs)),
         "ratio": median(pair.ratio for pair in pairs),
+        "ratio_few": median(pair.few / pair.direct for pair in pairs),
         "lowest": min(pair.ratio for pair in pairs),
         "highest": max(pair.ratio for pair in pairs),
         "strangers": max(pair.strangers for pair in pairs),
@@ -99,13 +105,15 @@ async def measure(
     pairs: list[Pair] = []
     vectors: list[Vector] = []
     for _ in range(MOST_PAIRS):
-        others, began_s = Neighbours(), time.perf_counter()
-        vectors = await through(client, texts)
-        mesh = len(texts) / (time.perf_counter() - began_s)
+        others = Neighbours()
+        mesh, vectors = await through(client, texts, MANY)
         rate = await asyncio.to_thread(direct.run)
-        pairs.append(Pair(mesh=mesh, direct=rate, strangers=others.share()))
+        few, _ = await through(client, texts, FEW)
+        pairs.append(Pair(mesh=mesh, few=few, direct=rate, strangers=others.share()))
         print(
-            f"  mesh {mesh:.0f}, direct {rate:.0f} texts/s; others took {pairs[-1].strangers:.0%}", flush=True
+            f"  mesh {mesh:.0f}, asked by few {few:.0f}, direct {rate:.0f} texts/s;"
+            f" others took {pairs[-1].strangers:.0%}",
+            flush=True,
         )
         if len(quiet := [pair for pair in pairs if pair.strangers <= QUIET]) >= PAIRS:
             return quiet, vectors
@@ -119,8 +127,9 @@ def sentences(count: int) -> list[str]:
     return [" ".join(rng.choice(WORDS) for _ in range(length)).capitalize() + "." for length in lengths]
 
 
-async def through(client: HeadraceClient, texts: Sequence[str]) -> list[Vector]:
-    """The vectors of all, from the mesh."""
+async def through(client: HeadraceClient, texts: Sequence[str], at_once: int) -> tuple[float, list[Vector]]:
+    """Texts per second through the mesh, and the vectors."""
+    began_s = time.perf_counter()
     requests = [texts[at : at + A_REQUEST] for at in range(0, len(texts), A_REQUEST)]
     found: dict[int, tuple[Vector, ...]] = {}
     left = iter(range(len(requests)))
@@ -129,8 +138,9 @@ async def through(client: HeadraceClient, texts: Sequence[str]) -> list[Vector]:
         for number in left:
             found[number] = (await client.embed(requests[number], model="minilm")).vectors
 
-    await asyncio.gather(*(ask() for _ in range(CLIENTS)))
-    return [vector for number in range(len(requests)) for vector in found[number]]
+    await asyncio.gather(*(ask() for _ in range(at_once)))
+    rate = len(texts) / (time.perf_counter() - began_s)
+    return rate, [vector for number in range(len(requests)) for vector in found[number]]
 
 
 class Direct:

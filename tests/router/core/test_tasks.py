@@ -27,6 +27,11 @@ PASS = ModelCost(
 )
 """A text takes 1 ms and 0.1 ms a token, and in company 1 ms less, but for the first."""
 
+EVEN = ModelCost(
+    step=PASS.step, prefill=CostGrid(batches=(1, 2), contexts=(1, 2), seconds=(0.001, 0.001, 0.002, 0.002))
+)
+"""A text takes 1 ms, whatever its length and its company."""
+
 
 def texts(request_id: str, count: int, tokens: int, **changes: Any) -> RequestArrived:
     """A request to embed `count` texts of `tokens` tokens each."""
@@ -96,6 +101,28 @@ def test_nobody_goes_along_who_saves_nothing() -> None:
     )
     mesh = Dialogue(texts("a", 1, 10), texts("b", 1, 10))
     assert groups(mesh.tell(encoder(cost=linear))) == [["a"]]
+
+
+def test_texts_go_along_for_as_long_as_company_may_take() -> None:
+    """However little their equals' cost says of it, as they are sorted by length together; no further."""
+    many = [texts(str(number), 100, 10) for number in range(9)]
+    mesh = Dialogue(*many, company_s=0.32)
+    batch = mesh.start(encoder(cost=EVEN, max_batch=16))
+    assert who(batch) == ["0", "1", "2"]
+
+
+def test_lanes_share_the_texts_that_wait_with_those_that_will_be_free() -> None:
+    """A batch is its lane's share of what is left, so that all lanes end at about the same time."""
+    mesh = Dialogue(encoder(cost=EVEN, lanes=2, slots=2, max_batch=16), company_s=100.0)
+    first, second = mesh.start(texts("a", 1, 10)), mesh.start(texts("b", 1, 10))
+    for number in range(10):
+        mesh.tell(texts(str(number), 1, 10))
+    sizes = []
+    for batch in (first, second):
+        mesh.tell(*(embedded(assignment, 1) for assignment in batch.assignments))
+        (batch,) = batches(mesh.tell(ended(batch)))
+        sizes.append(len(batch.assignments))
+    assert sizes == [5, 3]
 
 
 def test_a_text_of_one_token_has_company() -> None:
