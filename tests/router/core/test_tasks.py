@@ -194,9 +194,9 @@ def test_a_cancellation_ends_texts_wherever_they_are() -> None:
     batch = mesh.start(encoder(max_batch=4))
     assert who(batch) == ["a", "b"]
     mesh.tell(texts("c", 1, 10))
-    (settle,) = mesh.tell(CancelAsked(tenant="default", request_id="c"))
+    (settle,) = mesh.tell(CancelAsked(tenant="t", request_id="c"))
     assert isinstance(settle, Settle)
-    stop, settle = mesh.tell(CancelAsked(tenant="default", request_id="a"))
+    stop, settle = mesh.tell(CancelAsked(tenant="t", request_id="a"))
     assert stop == Stop(worker="w", assignment=batch.assignments[0].number)
     assert isinstance(settle, Settle)
     assert settle.kind is OutcomeKind.CANCELLED
