@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import nats
 import pytest
 import pytest_asyncio
+from nats.aio.client import Client
 
 from headrace.client.admin import AdminClient
 from headrace.client.client import HeadraceClient
 from headrace.contract.admin import MemberKind
-from headrace.contract.errors import Overloaded
+from headrace.contract.errors import Overloaded, TooManyAttempts
 from headrace.contract.ids import new_request_id
-from headrace.contract.subjects import RESULTS_STREAM, result_subject
-from headrace.contract.values import OutcomeKind
+from headrace.contract.queue_wire import decode_request
+from headrace.contract.subjects import CONTENT_TYPE_PROTOBUF as PROTOBUF
+from headrace.contract.subjects import RESULTS_STREAM, parse_queue, result_subject
+from headrace.contract.values import Outcome, OutcomeKind
+from headrace.dead.letters import DeadLetters
+from headrace.dead.replay import replay
 from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.store import ModelStore
+from headrace.worker.fake_engine import FAIL_AT_ONCE
 from tests.integration.processes import Processes
 from tests.integration.test_oversize import objects
 
@@ -29,6 +37,8 @@ LONG = ["x" * 40] * 40
 LONG_S = 6.4
 """What the slow one takes for them."""
 SHORT = ["x" * 40] * 10
+FAILS = chr(FAIL_AT_ONCE)
+"""What the engine fails with."""
 SMALL_MESSAGE = 64 * 1024
 
 
@@ -110,15 +120,41 @@ async def test_a_worker_that_dies_costs_an_attempt_and_nothing_else(mesh: Proces
         assert len(await stored(mesh, outcome.request_id)) == 1
 
 
-async def stored(mesh: Processes, request_id: str) -> list[int]:
-    """The places of its outcomes in the stream of results."""
-    import nats
+async def test_texts_that_no_worker_can_embed_become_a_dead_letter(mesh: Processes) -> None:
+    """After every attempt, with what was asked; what came with them is answered, and a replay is a new request."""
+    async with HeadraceClient(mesh.address) as client, connected(mesh) as connection:
+        bad, good = new_request_id(), new_request_id()
+        answers = await asyncio.gather(
+            client.embed([FAILS], model=MODEL, request_id=bad, timeout_s=LIMIT_S),
+            client.embed(SHORT, model=MODEL, request_id=good, timeout_s=LIMIT_S),
+            return_exceptions=True,
+        )
+        assert isinstance(answers[0], TooManyAttempts)
+        assert isinstance(answers[1], Outcome)
+        letters = await DeadLetters.open(connection)
+        found = [letter async for page in letters.newest_first() for letter in page]
+        (letter,) = [letter for letter in found if letter.dead.request_id == bad]
+        assert letter.dead.attempts == 5
+        assert decode_request(letter.dead.body, PROTOBUF, parse_queue(letter.dead.subject)).texts == (FAILS,)
+        again = await replay(letters, letter, without_deadline=True)
+        outcome = await client.result(again.new_request_id, wait_s=LIMIT_S)
+        assert (outcome.kind, outcome.vectors) == (OutcomeKind.FAILED, ())
 
+
+@asynccontextmanager
+async def connected(mesh: Processes) -> AsyncIterator[Client]:
+    """A connection to the mesh's broker."""
     connection = await nats.connect(mesh.nats_url)
     try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def stored(mesh: Processes, request_id: str) -> list[int]:
+    """The places of its outcomes in the stream of results."""
+    async with connected(mesh) as connection:
         subject = result_subject("default", request_id)
         info = await connection.jetstream().stream_info(RESULTS_STREAM, subjects_filter=subject)
         counts = info.state.subjects or {}
         return [count for count in counts.values() for _ in range(count)]
-    finally:
-        await connection.close()

@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from headrace.contract.admin import Member, MemberKind
 from headrace.contract.rollout import ShadowCounts
 from headrace.contract.static import StaticCounts
-from headrace.contract.values import Failure, OutcomeKind, Priority
+from headrace.contract.values import Failure, OutcomeKind, Priority, Task
 from headrace.router.gateways import Gateways
 from headrace.router.ledger import Ledger
 from headrace.router.metrics import RouterMetrics, watch_router
@@ -77,6 +77,21 @@ def test_an_ended_request_is_counted_once_by_everything() -> None:
     assert exported.sums(names.TIME_TO_FIRST_TOKEN) == {(*of, priority): (1, 0.5)}
     assert exported.sums(names.TIME_PER_OUTPUT_TOKEN) == {(*of, priority): (1, 0.5)}
     assert exported.sums(names.TOKEN_USAGE) == {(*of, "input"): (1, 3), (*of, "output"): (1, 5)}
+
+
+@pytest.mark.parametrize(("task", "operation"), [(Task.EMBED, "embeddings"), (Task.TRANSLATE, "translate")])
+def test_a_request_is_measured_as_what_it_is(task: Task, operation: str) -> None:
+    """By the conventions' word for its task; what embeds makes no tokens, and so has no first one."""
+    exported = Exported()
+    record = a_record(task=task, prompt="", texts=("a", "b")) if task is Task.EMBED else a_record(task=task)
+    record.texts, record.prompt = (((1, 2), (3,)), ()) if task is Task.EMBED else ((), (1, 2, 3))
+    RouterMetrics(exported.metrics).ended(
+        record, record.outcome(OutcomeKind.COMPLETED, record.accepted_s + 2.5)
+    )
+    of = (operation, "headrace", record.request.model)
+    assert exported.sums(names.REQUEST_DURATION) == {(*of, record.request.priority.label): (1, 2.5)}
+    assert exported.sums(names.TOKEN_USAGE) == {(*of, "input"): (1, 3)}
+    assert exported.sums(names.TIME_TO_FIRST_TOKEN) == {}
 
 
 @pytest.mark.parametrize(

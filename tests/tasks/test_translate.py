@@ -9,8 +9,8 @@ from typing import Any
 import ctranslate2
 import pytest
 
-from headrace.contract.errors import InvalidRequest
-from headrace.contract.values import FinishReason, Outcome, TokenChunk
+from headrace.contract.errors import HeadraceError, InvalidRequest
+from headrace.contract.values import FinishReason, Outcome, OutcomeKind, TokenChunk
 from tests.integration.local_mesh import LIMIT_S, LocalMesh
 from tests.models.tiny_tasks import CONTEXT, END, FRENCH, GERMAN
 from tests.tasks.conftest import TRANSLATOR, Direct
@@ -111,8 +111,26 @@ async def test_over_nats_with_nothing_but_json(mesh: LocalMesh, translator: Dire
     assert made == directly(translator, "hello", "deu", 1)
 
 
-async def test_a_stop_string_and_a_cancellation_end_it(mesh: LocalMesh, translator: Direct) -> None:
-    """As they end a generation."""
+async def test_a_deadline_that_has_passed_costs_no_compute(mesh: LocalMesh) -> None:
+    """As for every request."""
+    with pytest.raises(HeadraceError):
+        await heard(mesh, "hello", "fra", timeout_s=1e-9)
+
+
+async def test_a_translation_that_is_submitted_is_fetched_later(mesh: LocalMesh, translator: Direct) -> None:
+    """Whole, and also by who attaches to it."""
+    asked = await mesh.client.submit(
+        model=TRANSLATOR, task="translate", prompt="hello", target_language="fra", max_tokens=NEW
+    )
+    outcome = await mesh.client.result(asked.request_id, wait_s=LIMIT_S)
+    assert list(outcome.token_ids) == directly(translator, "hello", "fra", 1)
+    last = [event async for event in mesh.client.attach(asked.request_id)][-1]
+    assert isinstance(last, Outcome)
+    assert last.kind is OutcomeKind.COMPLETED
+
+
+async def test_a_stop_string_ends_it(mesh: LocalMesh, translator: Direct) -> None:
+    """As it ends a generation."""
     whole = translator.tokeniser.decode(directly(translator, TEXTS[2], "fra", 1))
     stop = whole[4:7]
     chunks, outcome = await heard(mesh, TEXTS[2], "fra", stop=[stop])

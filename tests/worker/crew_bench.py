@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.contract.values import FinishReason
 from headrace.contract.work import Device, WorkerJoin
@@ -19,6 +19,7 @@ from headrace.worker.gate import Gate
 from headrace.worker.lane import Lane
 from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import Outbox
+from headrace.worker.translator import Translator
 from tests.worker.fake_router import Stream
 from tests.worker.gated_engine import VOCAB_SIZE, GatedEngine, serving
 
@@ -64,9 +65,15 @@ BenchFor = Callable[..., AbstractAsyncContextManager[Bench]]
 
 @asynccontextmanager
 async def open_bench(
-    store: ModelStore, engine: Engine, *, slots: int = 2, paused_step_s: float = 3600
+    store: ModelStore,
+    engine: Engine,
+    *,
+    slots: int = 2,
+    paused_step_s: float = 3600,
+    translator: Translator | None = None,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Bench]:
-    """`paused_step_s`: by default a paused batch makes no step."""
+    """`paused_step_s`: by default a paused batch makes no step. With a `translator` the model translates."""
     outbox, stream = Outbox(), Stream(JOIN)
 
     async def forward() -> None:
@@ -79,13 +86,13 @@ async def open_bench(
         gate = Gate(slots, paused_step_s=paused_step_s)
         crew = Crew(
             lanes,
-            {"fake": serving(engine, store)},
+            {"fake": replace(serving(engine, store), translator=translator)},
             outbox,
             gate,
             max_batch=4,
             name="w",
             tracer=None,
-            metrics=WorkerMetrics(Metrics()),
+            metrics=WorkerMetrics(metrics or Metrics()),
         )
         try:
             yield Bench(crew, gate, lanes, stream)

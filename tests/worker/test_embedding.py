@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from headrace.contract.values import GREEDY, FinishReason, Vector
-from headrace.contract.work import BatchEntry, StartBatch, WorkerMessage
+from headrace.contract.work import BatchEntry, ServedModel, StartBatch, WorkerMessage
 from headrace.models.store import ModelStore
+from headrace.runtime import metric_names as names
 from headrace.runtime.metrics import Metrics
 from headrace.worker.crew import Crew
 from headrace.worker.encoder import EncoderOnly, check_texts
@@ -22,6 +23,7 @@ from headrace.worker.gate import Gate
 from headrace.worker.lane import Lane
 from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import MAX_TOKENS, TOKEN_BYTES, Outbox
+from headrace.worker.speeds import Speeds
 from tests.worker.gated_engine import CONTEXT, VOCAB_SIZE, serving
 
 LIMIT_S = 20.0
@@ -59,6 +61,9 @@ class Heard:
     """What the router would hear."""
 
     crew: Crew
+    metrics: Metrics
+    speeds: Speeds
+    served: ServedModel
     vectors: dict[int, list[tuple[float, ...]]] = dataclasses.field(default_factory=dict)
     ends: dict[int, Any] = dataclasses.field(default_factory=dict)
     ended: list[int] = dataclasses.field(default_factory=list)
@@ -87,6 +92,7 @@ async def crew_of(encoder: GatedEncoder, store: ModelStore, piece_tokens: int = 
     async with AsyncExitStack() as stack:
         lanes = [await stack.enter_async_context(Lane(index)) for index in range(2)]
         gate = Gate(1, paused_step_s=3600)
+        metrics, speeds = Metrics(), Speeds()
         crew = Crew(
             lanes,
             {"m": model},
@@ -96,9 +102,10 @@ async def crew_of(encoder: GatedEncoder, store: ModelStore, piece_tokens: int = 
             piece_tokens=piece_tokens,
             name="w",
             tracer=None,
-            metrics=WorkerMetrics(Metrics()),
+            metrics=WorkerMetrics(metrics),
+            speeds=speeds,
         )
-        heard = Heard(crew)
+        heard = Heard(crew, metrics, speeds, model.served)
 
         async def forward() -> None:
             while (message := await outbox.take(60)) is not None:
@@ -176,6 +183,33 @@ async def test_a_paused_batch_stands_still_between_two_pieces(store: ModelStore)
         await heard.batch_ended(1)
         assert encoder.pieces == [[9, 8], [5], [7, 6]]
         assert len(heard.vectors[1]) == 4
+
+
+async def test_texts_and_padding_are_counted(store: ModelStore) -> None:
+    """As they were computed: by piece, with what fills the shorter ones up; and the speed is known."""
+    encoder = GatedEncoder()
+    async with crew_of(encoder, store) as heard:
+        heard.crew.start(start(1, entry(1, 9, 2), entry(2, 8, 7, 1), entry(3, 5)))
+        await heard.batch_ended(1)
+        assert encoder.pieces == [[9, 8], [7, 5, 2, 1]]
+        assert heard.metrics.values(names.WORKER_TEXTS)[("m",)] == 6
+        assert heard.metrics.values(names.TEXT_PLACES)[("m", "text")] == 32
+        assert heard.metrics.values(names.TEXT_PLACES)[("m", "padding")] == 1 + (2 + 5 + 6)
+        assert heard.speeds.of(heard.served.name, heard.served.version) > 0
+
+
+async def test_texts_of_a_batch_that_nobody_wants_are_not_counted(store: ModelStore) -> None:
+    """Only what was computed is."""
+    encoder = GatedEncoder(open_=False)
+    async with crew_of(encoder, store) as heard:
+        heard.crew.start(start(1, entry(1, 20, 9)))
+        await asyncio.to_thread(encoder.began.acquire)
+        heard.crew.cancel(1)
+        encoder.let(1)
+        await heard.batch_ended(1)
+        assert heard.metrics.values(names.WORKER_TEXTS)[("m",)] == 1
+        assert heard.metrics.values(names.TEXT_PLACES)[("m", "text")] == 20
+        assert ("m", "padding") not in heard.metrics.values(names.TEXT_PLACES)
 
 
 async def test_an_engine_that_fails_fails_what_has_no_vectors(store: ModelStore) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from headrace.contract.values import TraceContext
+from headrace.contract.values import FinishReason, Task, TraceContext
+from headrace.contract.work import EntryEnd
 from headrace.models.fake import install_fake_model
 from headrace.models.store import ModelStore
+from headrace.runtime import trace_names as names
 from headrace.worker.fake_engine import FAIL_AT_ONCE
+from headrace.worker.spans import BatchTrace
 from tests.otlp_receiver import OtlpReceiver
 from tests.worker.conftest import WorkerFor
 from tests.worker.fake_router import FakeRouter
 from tests.worker.tiny_model import batch, entry
-
-pytestmark = pytest.mark.integration
 
 REQUESTS = [
     TraceContext(traceparent=f"00-{digit * 32}-{digit * 16}-01", tracestate="") for digit in ("a", "b")
@@ -21,6 +25,28 @@ REQUESTS = [
 SECRET = b"headrace-secret"
 
 
+@pytest.mark.parametrize(
+    ("task", "operation"),
+    [(Task.GENERATE, "generate"), (Task.EMBED, "embeddings"), (Task.TRANSLATE, "translate")],
+)
+def test_an_attempt_is_named_for_its_task(task: Task, operation: str) -> None:
+    """By the conventions' word where they have one."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    texts = ((65, 66), (65,)) if task is Task.EMBED else ()
+    asked = entry(1, () if texts else (65, 66, 67), trace=REQUESTS[0], texts=texts)
+    trace = BatchTrace(provider.get_tracer("worker"), batch(7, asked, model="m"), "w", task)
+    trace.entry(asked).end(EntryEnd(finish_reason=FinishReason.END), 0)
+    trace.end()
+    attempt, _ = exporter.get_finished_spans()
+    assert attempt.name == f"{operation} m"
+    assert attempt.attributes is not None
+    assert attempt.attributes[names.GEN_AI_OPERATION_NAME] == operation
+    assert attempt.attributes[names.GEN_AI_USAGE_INPUT_TOKENS] == 3
+
+
+@pytest.mark.integration
 async def test_each_request_s_trace_tells_of_its_attempt(
     router: FakeRouter, store: ModelStore, worker_for: WorkerFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

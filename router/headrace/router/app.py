@@ -511,6 +511,7 @@ def _policy(settings: Settings) -> SchedulerSettings:
         max_skew=schedule.max_skew,
         max_prefill_s=schedule.max_prefill_s,
         group_gain=schedule.group_gain,
+        company_s=schedule.company_s,
         merge_gain=schedule.merge_gain or inf,
         moves=schedule.moves,
         slower=schedule.slower,

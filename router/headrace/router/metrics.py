@@ -120,7 +120,10 @@ class RouterMetrics:
             self._measure(record, outcome, code)
 
     def _measure(self, record: Record, outcome: Outcome, code: str) -> None:
-        operation, provider = trace_names.OPERATION_GENERATE, trace_names.PROVIDER_HEADRACE
+        operation, provider = (
+            trace_names.operation_of(record.request.task.value),
+            trace_names.PROVIDER_HEADRACE,
+        )
         model, priority = record.request.model, record.request.priority.label
         usage, trace = outcome.usage, record.trace
         self._duration.record(usage.total_s, operation, provider, model, priority, code, trace=trace)

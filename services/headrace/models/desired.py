@@ -217,8 +217,8 @@ async def _check_words(bucket: FilesBucket, former: Wish, manifest: Manifest) ->
     if before is not None and words_digest(before) != words_digest(manifest):
         raise InvalidRequest(
             "reference",
-            f"{manifest.name} is deployed as {former.version}, whose tokeniser, template or context length differs from"
-            f" {manifest.version}'s: deploy {manifest.name}@{manifest.version} beside it, and undeploy"
+            f"{manifest.name} is deployed as {former.version}, whose task, tokeniser, template or context length"
+            f" differs from {manifest.version}'s: deploy {manifest.name}@{manifest.version} beside it, and undeploy"
             f" {manifest.name} when nobody asks for it any more",
         )
 

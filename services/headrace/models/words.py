@@ -38,6 +38,9 @@ def words_digest(manifest: Manifest) -> str:
         "template": manifest.chat_template,
         "tokens": [manifest.vocab_size, manifest.end_token_ids, manifest.bos_token_id, manifest.add_bos],
         "context_length": manifest.context_length,
+        "task": manifest.task,
+        "around": [manifest.source_prefix, manifest.source_suffix, manifest.target_prefix],
+        "languages": dict(manifest.languages),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -392,6 +392,23 @@ WORKER_STEPS: Final = Instrument(
     labels=(MODEL,),
     names=(MODEL,),
 )
+WORKER_TEXTS: Final = Instrument(
+    name="headrace.worker.texts",
+    kind=Kind.COUNTER,
+    unit="{text}",
+    about="Texts that the engine embedded.",
+    labels=(MODEL,),
+    names=(MODEL,),
+)
+TEXT_PLACES: Final = Instrument(
+    name="headrace.worker.text_places",
+    kind=Kind.COUNTER,
+    unit="{token}",
+    about="Places of texts that were embedded at once, by what they held: `text` a token, `padding` nothing, as the"
+    " longest of them was longer.",
+    labels=(MODEL, USE),
+    names=(MODEL,),
+)
 BATCH_DURATION: Final = Instrument(
     name="headrace.worker.batch.duration",
     kind=Kind.HISTOGRAM,

@@ -276,7 +276,7 @@ class WorkerSettings(Section):
         ge=0,
         le=1_048_576,
         description="Tokens of texts that one lane embeds in one computation, about, sorted by length:"
-        " more urgent work waits for its end. 0: 512 on a CPU, as many as its caches hold; 16,384 on a card.",
+        " more urgent work waits for its end. 0: 1,024 on a CPU, as many as its caches hold; 16,384 on a card.",
     )
     models: Names = Field(
         default=(), description="Models to serve, with commas between. Empty: all in the model store."

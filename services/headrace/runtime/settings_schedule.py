@@ -86,6 +86,13 @@ class ScheduleSettings(Section):
         le=10,
         description="By how much a further request has to shorten the work of a batch to be taken along.",
     )
+    company_s: float = Field(
+        default=1.0,
+        ge=0,
+        le=600,
+        description="Seconds that a batch of several requests to embed may take where company saves little by the"
+        " measured cost: more texts sorted together are padded less, and each request waits for the end of all.",
+    )
     merge_gain: float = Field(
         default=1.3,
         ge=0,

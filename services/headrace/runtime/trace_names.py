@@ -84,7 +84,9 @@ GEN_AI_USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 
 OPERATION_GENERATE: Final = "generate"
 OPERATION_EMBED: Final = "embeddings"
+"""The conventions' own word."""
 OPERATION_TRANSLATE: Final = "translate"
+"""The conventions have no word for it, and allow one of the system's own where none of theirs fits."""
 PROVIDER_HEADRACE: Final = "headrace"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import structlog
@@ -18,7 +17,7 @@ from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import Outbox
 from headrace.worker.serving import ServingModel
 from headrace.worker.spans import BatchTrace
-from headrace.worker.steps import Step
+from headrace.worker.steps import Slot, Step
 from headrace.worker.translation import Translation
 
 log = structlog.get_logger(__name__)
@@ -49,7 +48,6 @@ class Batch(HeldBatch[Entry]):
         self.model = model
         self.tokens = 0
         """What it made."""
-        self._began_s = time.monotonic()
         self.entries = self._open_entries(start, model)
         slots = [entry.slot for entry in self.entries]
         self.job: Decode | Translation
@@ -84,10 +82,6 @@ class Batch(HeldBatch[Entry]):
             # A stop string, say, may have ended the last entry while the lane stands still.
             self._release_if_over()
 
-    def ran_s(self) -> float:
-        """How long it has been there, pauses included."""
-        return time.monotonic() - self._began_s
-
     def finish(self, failure: EngineFailed | None) -> None:
         """The lane is free. Entries that have not ended failed."""
         super().finish(failure)
@@ -95,7 +89,12 @@ class Batch(HeldBatch[Entry]):
             self._metrics.ended(self._model, self._ways(), self._began_s, failure)
 
     def _ways(self) -> Iterator[Way]:
-        return (Way(prompt=len(entry.slot.prompt), made=entry.made) for entry in self.entries)
+        slots = [entry.slot for entry in self.entries]
+        worked_in = self.job.worked_in if isinstance(self.job, Translation) else _prompt_of
+        return (
+            Way(prompt=worked_in(slot), made=entry.made)
+            for slot, entry in zip(slots, self.entries, strict=True)
+        )
 
     def _open_entries(self, start: StartBatch, model: ServingModel) -> list[Entry]:
         entries: list[Entry] = []
@@ -114,3 +113,7 @@ class Batch(HeldBatch[Entry]):
                 if trace is not None:
                     trace.end(opened, 0)
         return entries
+
+
+def _prompt_of(slot: Slot) -> int:
+    return len(slot.prompt)

@@ -87,7 +87,9 @@ class Crew:
             log.warning("batch.refused", batch=start.batch, entries=len(start.entries), problem=str(error))
             refuse_batch(start, error, self._outbox)
             return
-        trace = None if self._tracer is None else BatchTrace(self._tracer, start, self._name)
+        trace = (
+            None if self._tracer is None else BatchTrace(self._tracer, start, self._name, model.served.task)
+        )
         batch = self._batch(start, model, trace)
         if not batch.entries:
             batch.finish(None)
@@ -160,6 +162,7 @@ class Crew:
             trace,
             turn=turn,
             piece_tokens=self._piece_tokens,
+            metrics=self._metrics,
         )
 
     def _find(self, number: int) -> AnyBatch | None:
@@ -196,7 +199,7 @@ class Crew:
         for entry in batch.entries:
             del self._by_assignment[entry.assignment]
         batch.finish(failure)
-        if failure is None and isinstance(batch, Batch):
+        if failure is None:
             self._speeds.ran(batch.model.served, batch.tokens, batch.ran_s())
         if not self._running:
             self._idle.set()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.contract.errors import InvalidRequest
+from headrace.contract.errors import EngineFailed, InvalidRequest
 from headrace.contract.values import FinishReason
 from headrace.contract.work import BatchEntry, EntryEnd, StartBatch
 from headrace.worker.embedding import Embedded, Embedding, TextSlot
 from headrace.worker.encoder import Encoder
 from headrace.worker.gate import Turn
 from headrace.worker.held_batch import HeldBatch, failure_of
+from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import Outbox
 from headrace.worker.serving import ServingModel
 from headrace.worker.spans import BatchTrace, EntryTrace
@@ -56,8 +57,11 @@ class EmbedBatch(HeldBatch[TextEntry]):
         *,
         turn: Turn,
         piece_tokens: int,
+        metrics: WorkerMetrics,
     ) -> None:
         super().__init__(start, outbox, trace, turn)
+        self._model = start.model
+        self._metrics = metrics
         self.model = model
         self.entries = self._open_entries(start, model)
         self.job = Embedding(
@@ -73,6 +77,17 @@ class EmbedBatch(HeldBatch[TextEntry]):
         if entry.end is None:
             entry.conclude(end)
             self._outbox.add_vectors(entry.assignment, made.vectors, end)
+
+    @property
+    def tokens(self) -> int:
+        """What it has worked in."""
+        return self.job.done.tokens
+
+    def finish(self, failure: EngineFailed | None) -> None:
+        """The lane is free. Entries that have not ended failed."""
+        super().finish(failure)
+        if self.entries:
+            self._metrics.embedded(self._model, self.job.done, self._began_s, failure)
 
     def _open_entries(self, start: StartBatch, model: ServingModel) -> list[TextEntry]:
         entries: list[TextEntry] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 import structlog
@@ -38,6 +38,24 @@ class Embedded:
     vectors: tuple[Vector, ...]
 
 
+@dataclass(slots=True, kw_only=True)
+class Done:
+    """What was computed so far. Written by the lane's thread."""
+
+    texts: int = 0
+    tokens: int = 0
+    """Of these texts."""
+    padding: int = 0
+    """Places beside them that held nothing, as another text of the piece was longer."""
+
+    def piece(self, lengths: Sequence[int]) -> None:
+        """One is through, of texts of so many tokens."""
+        tokens = sum(lengths)
+        self.texts += len(lengths)
+        self.tokens += tokens
+        self.padding += max(lengths) * len(lengths) - tokens
+
+
 Place = tuple[int, int]
 """(slot, text)"""
 
@@ -54,6 +72,7 @@ class Embedding:
     turn: Turn
     piece_tokens: int
     """Of a piece: beyond it nothing is gained, and a pause or a cancellation waits for longer."""
+    done: Done = field(default_factory=Done)
 
     def run(self, emit: Callable[[Embedded], None]) -> EngineFailed | None:
         """Embeds all, gives each entry's vectors to `emit` when the last is there, and returns what the engine failed
@@ -78,7 +97,9 @@ class Embedding:
             wanted = [(slot, text) for slot, text in piece if not self.slots[slot].halted]
             if not wanted:
                 continue
-            vectors = self.encoder.embed([self.slots[slot].texts[text] for slot, text in wanted])
+            texts = [self.slots[slot].texts[text] for slot, text in wanted]
+            vectors = self.encoder.embed(texts)
+            self.done.piece([len(text) for text in texts])
             for (slot, text), vector in zip(wanted, vectors, strict=True):
                 found[slot][text] = vector
                 left[slot] -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Generic, Protocol, TypeVar
 
 from headrace.contract.errors import EngineFailed, HeadraceError, Unavailable
@@ -46,6 +47,7 @@ class HeldBatch(Generic[_Entry]):
         self._trace = trace
         self._turn = turn
         self._abandoned = False
+        self._began_s = time.monotonic()
 
     def __repr__(self) -> str:
         live = sum(entry.end is None for entry in self.entries)
@@ -57,6 +59,10 @@ class HeldBatch(Generic[_Entry]):
     def paused(self) -> bool:
         """Whether it is to stand still."""
         return self._turn.paused
+
+    def ran_s(self) -> float:
+        """How long it has been there, pauses included."""
+        return time.monotonic() - self._began_s
 
     def pause(self) -> None:
         """Has the lane stand still at the next chance; what it has made until then still comes."""

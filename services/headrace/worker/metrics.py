@@ -9,12 +9,14 @@ from typing import Final
 from headrace.contract.errors import EngineFailed
 from headrace.runtime import metric_names as names
 from headrace.runtime.metrics import Metrics
+from headrace.worker.embedding import Done
 from headrace.worker.lockstep import Way, spent
 from headrace.worker.outbox import Outbox
 
 _OUTPUT: Final = "output"
 _PADDING: Final = "padding"
 _ENDED: Final = "ended"
+_TEXT: Final = "text"
 
 
 class WorkerMetrics:
@@ -24,6 +26,8 @@ class WorkerMetrics:
         self._tokens = metrics.tally(names.WORKER_TOKENS)
         self._entry_steps = metrics.tally(names.ENTRY_STEPS)
         self._steps = metrics.tally(names.WORKER_STEPS)
+        self._texts = metrics.tally(names.WORKER_TEXTS)
+        self._text_places = metrics.tally(names.TEXT_PLACES)
         self._duration = metrics.histogram(names.BATCH_DURATION)
         self._joins = metrics.tally(names.JOINS)
 
@@ -43,6 +47,14 @@ class WorkerMetrics:
         for name, count in ((_OUTPUT, use.output), (_PADDING, use.padding), (_ENDED, use.ended)):
             if count:
                 self._entry_steps.add(model, name, by=count)
+
+    def embedded(self, model: str, done: Done, began_s: float, failure: EngineFailed | None) -> None:
+        """The same of a batch of texts."""
+        self._duration.record(time.monotonic() - began_s, model, "" if failure is None else failure.code)
+        self._texts.add(model, by=done.texts)
+        for name, count in ((_TEXT, done.tokens), (_PADDING, done.padding)):
+            if count:
+                self._text_places.add(model, name, by=count)
 
 
 def watch_worker(

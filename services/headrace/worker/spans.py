@@ -1,8 +1,8 @@
 """What a trace tells about a batch. Recorded on the event loop; with tracing off nothing here is called.
 
 One `batch` span, in the trace of the first entry's request that is sampled and linked to the holds of all of them; and
-for each entry a `generate` span in the trace of its own request, linked to the batch. No attribute holds a prompt or an
-output. Nothing is done per token: what was shared is counted per step, by the batch.
+for each entry a `generate` span, or one named for its task, in the trace of its own request, linked to the batch. No
+attribute holds a prompt or an output. Nothing is done per token: what was shared is counted per step, by the batch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from opentelemetry.trace import Link, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from headrace.contract.values import TraceContext
+from headrace.contract.values import Task, TraceContext
 from headrace.contract.work import BatchEntry, EntryEnd, StartBatch
 from headrace.runtime import trace_names as names
 from headrace.runtime.propagation import as_parent, links_to, record_span, trace_of
@@ -24,8 +24,10 @@ class BatchTrace:
     `tokens` counts what all its entries have made: written by the batch, once per step.
     """
 
-    def __init__(self, tracer: Tracer, start: StartBatch, worker_id: str) -> None:
+    def __init__(self, tracer: Tracer, start: StartBatch, worker_id: str, task: Task = Task.GENERATE) -> None:
+        """`task` is what its model is for."""
         self.tokens = 0
+        self.operation = names.operation_of(task.value)
         self._tracer = tracer
         self._started_ns = time.time_ns()
         contexts = [_tokens(entry) + len(entry.generated) for entry in start.entries]
@@ -102,14 +104,12 @@ class BatchTrace:
 
 
 class EntryTrace:
-    """The spans of one entry: `generate {model}` over `first token` and `stream`, recorded when it ends."""
+    """The spans of one entry: `{operation} {model}` over `first token` and `stream`, recorded when it ends."""
 
     def __init__(self, tracer: Tracer, entry: BatchEntry, batch: BatchTrace) -> None:
         self._tracer = tracer
         self._entry = entry
         self._batch = batch
-        # Whether a prompt is translated is told by its model, whose name is in the span.
-        self._operation = names.operation_of("embed" if entry.texts else "generate")
         self._tokens = _tokens(entry)
         self._first_ns = 0
         self._paused_before = (0, 0.0)
@@ -125,7 +125,7 @@ class EntryTrace:
         started_ns = self._batch.started_ns
         model = str(self._batch.shared[names.MODEL])
         span = self._tracer.start_span(
-            names.generate_span(model, self._operation),
+            names.generate_span(model, self._batch.operation),
             context=as_parent(self._entry.trace),
             start_time=started_ns,
         )
@@ -158,7 +158,7 @@ class EntryTrace:
         entry = self._entry
         pauses, paused_s = self._batch.pauses
         attributes: dict[str, AttributeValue] = {
-            names.GEN_AI_OPERATION_NAME: self._operation,
+            names.GEN_AI_OPERATION_NAME: self._batch.operation,
             names.GEN_AI_PROVIDER_NAME: names.PROVIDER_HEADRACE,
             names.GEN_AI_REQUEST_MODEL: self._batch.shared[names.MODEL],
             names.GEN_AI_REQUEST_MAX_TOKENS: entry.max_tokens,

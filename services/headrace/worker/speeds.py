@@ -15,7 +15,7 @@ class Speeds:
         self._rates: dict[tuple[str, str], float] = {}
 
     def ran(self, model: ServedModel, tokens: int, seconds: float) -> None:
-        """A batch ended, which made so many tokens."""
+        """A batch ended, which made so many tokens; of texts to embed, worked so many in."""
         if not tokens or seconds <= 0:
             return
         seen, key = tokens / seconds, (model.name, model.version)

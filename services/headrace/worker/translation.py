@@ -16,6 +16,9 @@ from headrace.worker.translator import Translator
 
 log = structlog.get_logger(__name__)
 
+_START = 2
+"""Tokens; alike for all, so no entry waits for another's. Of one alone it would be a prompt of one token."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translation:
@@ -46,6 +49,13 @@ class Translation:
             self.turn.leave()
         return None
 
+    @staticmethod
+    def worked_in(slot: Slot) -> int:
+        """What the engine works in of an entry step by step, beside a start of its own: the beginning of the output.
+        The source is read at once.
+        """
+        return len(slot.prefix) + _START
+
     def _decode(self, slots: Sequence[Slot], emit: Callable[[Step], None]) -> None:
         lengths = [len(slot.prefix) for slot in slots]
         steps = Steps(slots, emit, self.turn, lengths)
@@ -67,9 +77,12 @@ class Translation:
         groups: dict[tuple[int, int], list[Slot]] = {}
         for slot in slots:
             groups.setdefault((len(slot.prefix), slot.left), []).append(slot)
-        for number, ((_, left), group) in enumerate(groups.items()):
+        for number, ((_, left), members) in enumerate(groups.items()):
             if number and not self.turn.goes:
                 self.turn.wait()
+            group = [slot for slot in members if not slot.halted]
+            if not group:
+                continue
             found = self.translator.search(
                 [slot.prompt for slot in group],
                 [slot.prefix for slot in group],

@@ -31,6 +31,7 @@ def rules(**changes: Any) -> GroupRules:
         "gain": 1.02,
         "misses": 4,
         "prefill_s": inf,
+        "company_s": 0.0,
         "token_s": inf,
         "extent": extent,
         "first_token_within_s": lambda _: inf,

@@ -120,7 +120,8 @@ def test_a_member_without_a_token_is_not_stopped_either() -> None:
     mesh.tell(ended(old), made(new.assignments[0], 2), at=0.3)
     assert mesh.tell(long("c", arrived_s=0.3)) == []
     mesh.tell(made(new.assignments[1], 0), at=0.31)
-    assert wake(mesh.tell(long("d", arrived_s=1.5), at=1.5)) > 1.5
+    (larger,) = batches(mesh.tell(long("d", arrived_s=1.5), at=1.5))
+    assert who(larger) == ["a", "b", "c", "d"]
 
 
 def test_without_a_measurement_or_a_lane_nothing_is_merged() -> None:

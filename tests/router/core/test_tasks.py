@@ -7,10 +7,18 @@ from typing import Any
 import pytest
 
 from headrace.contract.costs import CostGrid, ModelCost
-from headrace.contract.values import FinishReason, OutcomeKind, Sampling, Task
-from headrace.router.core.commands import Requeued, Settle, Stop
+from headrace.contract.values import Failure, FinishReason, OutcomeKind, Sampling, Task
+from headrace.router.core.commands import Requeued, Settle, Start, Stop
 from headrace.router.core.cost import CostModel
-from headrace.router.core.events import EntryCompleted, RequestArrived, WorkerJoined, WorkerLost
+from headrace.router.core.events import (
+    CancelAsked,
+    EntryCompleted,
+    EntryFailed,
+    RequestArrived,
+    Woke,
+    WorkerJoined,
+    WorkerLost,
+)
 from headrace.router.core.lockstep import duration_s, first_token_s, moments_s
 from tests.router.core.dialogue import Dialogue, batches, costs, ended, groups, joined, request, who
 
@@ -19,6 +27,11 @@ PASS = ModelCost(
     prefill=CostGrid(batches=(1, 16), contexts=(10, 100), seconds=(0.002, 0.011, 0.017, 0.161)),
 )
 """A text takes 1 ms and 0.1 ms a token, and in company 1 ms less, but for the first."""
+
+EVEN = ModelCost(
+    step=PASS.step, prefill=CostGrid(batches=(1, 2), contexts=(1, 2), seconds=(0.001, 0.001, 0.002, 0.002))
+)
+"""A text takes 1 ms, whatever its length and its company."""
 
 
 def texts(request_id: str, count: int, tokens: int, **changes: Any) -> RequestArrived:
@@ -91,6 +104,28 @@ def test_nobody_goes_along_who_saves_nothing() -> None:
     assert groups(mesh.tell(encoder(cost=linear))) == [["a"]]
 
 
+def test_texts_go_along_for_as_long_as_company_may_take() -> None:
+    """However little their equals' cost says of it, as they are sorted by length together; no further."""
+    many = [texts(str(number), 100, 10) for number in range(9)]
+    mesh = Dialogue(*many, company_s=0.32)
+    batch = mesh.start(encoder(cost=EVEN, max_batch=16))
+    assert who(batch) == ["0", "1", "2"]
+
+
+def test_lanes_share_the_texts_that_wait_with_those_that_will_be_free() -> None:
+    """A batch is its lane's share of what is left, so that all lanes end at about the same time."""
+    mesh = Dialogue(encoder(cost=EVEN, lanes=2, slots=2, max_batch=16), company_s=100.0)
+    first, second = mesh.start(texts("a", 1, 10)), mesh.start(texts("b", 1, 10))
+    for number in range(10):
+        mesh.tell(texts(str(number), 1, 10))
+    sizes = []
+    for batch in (first, second):
+        mesh.tell(*(embedded(assignment, 1) for assignment in batch.assignments))
+        (batch,) = batches(mesh.tell(ended(batch)))
+        sizes.append(len(batch.assignments))
+    assert sizes == [5, 3]
+
+
 def test_a_text_of_one_token_has_company() -> None:
     """The engine's trap with a prompt of one token is of decoders alone."""
     mesh = Dialogue(texts("one", 1, 1), texts("two", 1, 2))
@@ -153,6 +188,50 @@ def test_what_a_request_takes_is_known_by_request_and_longer_than_its_worker() -
     mesh.tell(WorkerLost(worker="w"))
     assert mesh.scheduler.work_s("m") == pytest.approx(0.25)
     assert mesh.scheduler.work_s("n") == 0.0
+
+
+def test_texts_are_stopped_at_their_deadline() -> None:
+    """Between two pieces; what its worker says of them later changes nothing, and costs no attempt."""
+    mesh = Dialogue(encoder())
+    start, _ = mesh.tell(texts("r", 3, 10, deadline_s=5.0))
+    assert isinstance(start, Start)
+    stop, settle = mesh.tell(Woke(), at=5.25)
+    assert stop == Stop(worker="w", assignment=start.assignments[0].number)
+    assert isinstance(settle, Settle)
+    assert (settle.kind, settle.vectors) == (OutcomeKind.EXPIRED, ())
+    assert mesh.tell(embedded(start.assignments[0], 3)) == []
+
+
+def test_a_cancellation_ends_texts_wherever_they_are() -> None:
+    """One that waits, and one that runs: the other members of its batch go on."""
+    mesh = Dialogue(texts("a", 1, 10), texts("b", 1, 10))
+    batch = mesh.start(encoder(max_batch=4))
+    assert who(batch) == ["a", "b"]
+    mesh.tell(texts("c", 1, 10))
+    (settle,) = mesh.tell(CancelAsked(tenant="t", request_id="c"))
+    assert isinstance(settle, Settle)
+    stop, settle = mesh.tell(CancelAsked(tenant="t", request_id="a"))
+    assert stop == Stop(worker="w", assignment=batch.assignments[0].number)
+    assert isinstance(settle, Settle)
+    assert settle.kind is OutcomeKind.CANCELLED
+    (settle,) = mesh.tell(embedded(batch.assignments[1], 1))
+    assert isinstance(settle, Settle)
+    assert settle.kind is OutcomeKind.COMPLETED
+
+
+def test_texts_that_fail_everywhere_become_a_dead_letter() -> None:
+    """After as many attempts as anything else, with the last error."""
+    mesh = Dialogue(encoder(), max_attempts=2)
+    batch = mesh.start(texts("r", 3, 10))
+    failure = Failure(code="ENGINE_FAILED", message="no luck")
+    (again,) = mesh.tell(EntryFailed(assignment=batch.assignments[0].number, failure=failure))
+    assert isinstance(again, Requeued)
+    (batch,) = batches(mesh.tell(ended(batch)))
+    (settle,) = mesh.tell(EntryFailed(assignment=batch.assignments[0].number, failure=failure))
+    assert isinstance(settle, Settle)
+    assert (settle.kind, settle.dead) == (OutcomeKind.FAILED, True)
+    assert settle.failure is not None
+    assert settle.failure.code == "TOO_MANY_ATTEMPTS"
 
 
 def test_tenants_pay_for_the_tokens_of_their_texts() -> None:

@@ -257,14 +257,18 @@ class Assigning:
         )
 
     def _rules(self, head: Held, worker: Worker, now: float) -> GroupRules:
-        settings, share = self._settings, (head.model, head.level)
-        alike, slots = self._lives.waiting.alike(head), self._fleet.open_slots(head.model)
+        settings, share, model = self._settings, (head.model, head.level), head.model
+        alike = self._lives.waiting.alike(head)
+        # Tokens fill what is free now. Of texts, which come in large requests, the others get their share when they are
+        # free: the fewer are left, the smaller the batches, and all lanes end at about the same time.
+        slots = self._fleet.slots(model) if head.texts else self._fleet.open_slots(model)
         return GroupRules(
             cap=min(worker.max_batch, ceil(alike / max(1, slots))),
             max_skew=settings.max_skew,
             gain=settings.group_gain,
             misses=settings.group_misses,
             prefill_s=inf if worker.can_make_room else settings.max_prefill_s,
+            company_s=settings.company_s,
             token_s=settings.token_s[head.priority],
             extent=self._outlook.extent,
             first_token_within_s=lambda held: (

@@ -9,6 +9,8 @@ first, and one is taken if
     T(G) + T(r) ≥ gain · T(G + r): together they take less of the lane than one after the other
     its prefill takes no longer than the setting allows, as it cannot be broken off for anything more urgent; but any
     time where its worker runs another batch that can be held meanwhile
+    texts to embed go together in any case up to a time that the setting gives: the more of them are sorted by length,
+    the less is padded, and their measured cost, that of equal ones, does not know it
     everybody's output comes at the objective per token of the class, and nobody's first token comes too late by it
 
 up to the share of this lane:  cap = ceil(compatible waiting / free slots), at most the worker's largest batch.
@@ -43,6 +45,7 @@ class GroupRules:
     gain: float
     misses: int
     prefill_s: float
+    company_s: float
     token_s: float
     extent: Callable[[Held], Extent]
     first_token_within_s: Callable[[Held], float]
@@ -83,11 +86,12 @@ def form_group(head: Held, companions: Iterable[Held], costs: Costs, rules: Grou
         extent = rules.extent(held)
         grown, alone_s = [*extents, extent], duration_s(costs, (extent,))
         together_s = duration_s(costs, grown)
-        if (
-            expected_s + alone_s < rules.gain * together_s
-            or costs.prefill(len(grown), low - 1) > rules.prefill_s
-            or not _in_time([*members, held], grown, costs, rules)
-        ):
+        pays = expected_s + alone_s >= rules.gain * together_s
+        if head.texts:  # they are broken off between two pieces
+            too_long = not pays and together_s > rules.company_s
+        else:
+            too_long = not pays or costs.prefill(len(grown), low - 1) > rules.prefill_s
+        if too_long or not _in_time([*members, held], grown, costs, rules):
             misses += 1
             continue
         misses = 0

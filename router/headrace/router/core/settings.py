@@ -44,6 +44,8 @@ class SchedulerSettings:
     """
     group_gain: float = 1.02
     """By how much a further member has to pay for itself."""
+    company_s: float = 1.0
+    """How long a group of texts may take whose members do not pay for themselves. See `grouping`."""
     group_misses: int = 2
     """Candidates in a row that do not pay before a group is taken to be complete."""
     merge_gain: float = 1.3
