@@ -117,6 +117,30 @@ WORKERS = Dashboard(
         ],
         [
             Panel(
+                title="Texts embedded",
+                about="A second.",
+                unit="ops",
+                series=[
+                    rate("headrace_worker_texts_total", MODEL, where=MODELS, legend=f"{{{{{MODEL}}}}}"),
+                ],
+            ),
+            Panel(
+                title="What fills the places of texts",
+                about="Of those embedded at once: padding holds nothing, as the longest of them was longer.",
+                unit="ops",
+                stacked=True,
+                series=[
+                    rate(
+                        "headrace_worker_text_places_total",
+                        "headrace_use",
+                        where='headrace_use!=""',
+                        legend="{{headrace_use}}",
+                    ),
+                ],
+            ),
+        ],
+        [
+            Panel(
                 title="Static prompts",
                 about="Requests that began with one: a hit saved its prefill. And the tokens that hits spared.",
                 unit="ops",

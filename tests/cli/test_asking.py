@@ -68,7 +68,7 @@ def test_ctrl_c_cancels_the_request(mesh: Running) -> None:
     with Running("generate", "--address", mesh.gateway, "--json", "--max-tokens", "2000", "hello") as stream:
         accepted = stream.wait_for('"accepted"')
         request_id = json.loads(accepted.string)["request_id"]
-        stream.wait_for('"first_index": 3,')
+        stream.wait_for('"first_index": [1-9]')
         assert stream.end(signal.SIGINT) == 130
         assert f"`headrace result {request_id}` has what was made" in stream.output
     done = run("result", "--address", mesh.gateway, "--wait", "20", "--json", request_id)
@@ -91,7 +91,7 @@ def test_a_request_under_an_id_of_ones_own_is_done_once(mesh: Running) -> None:
     """Sent twice it has one answer; and what has no answer yet says how to come by it."""
     request_id, at = new_request_id(), ("--address", mesh.gateway)
     for _ in range(2):
-        done = run("submit", *at, "--request-id", request_id, "--max-tokens", "300", "hello")
+        done = run("submit", *at, "--request-id", request_id, "--max-tokens", "3000", "hello")
         assert done.stdout.strip() == request_id
     early = run("result", *at, request_id)
     assert (early.returncode, "`headrace attach` streams it" in early.stderr) == (1, True)
@@ -161,7 +161,7 @@ def test_a_kept_request_outlives_ctrl_c(mesh: Running) -> None:
     """It says the way back, which goes on where it was."""
     at = ("--address", mesh.gateway)
     with Running("generate", *at, "--keep", "--json", "--max-tokens", "100", "hello") as stream:
-        stream.wait_for('"first_index": 3,')
+        stream.wait_for('"first_index": [1-9]')
         assert stream.end(signal.SIGINT) == 130
         way_back = re.search(r"`headrace (attach \S+ --from \d+)`", stream.output)
         assert way_back, stream.output

@@ -56,7 +56,7 @@ def test_a_drained_worker_ends_its_stream_and_is_started_again(mesh: Running) ->
     worker = members(mesh)["worker"]["id"]
     pid = mesh.children()["worker"].pid
     with Running("generate", "--address", mesh.gateway, "--json", "--max-tokens", "400", "hello") as stream:
-        stream.wait_for('"first_index": 5,')
+        stream.wait_for('"first_index": [1-9]')
         done = run("drain", "--address", mesh.gateway, worker)
         assert stream.wait() == 0
         assert json.loads(stream.said[-1])["usage"]["attempts"] == 1
@@ -85,7 +85,7 @@ def test_a_drain_that_takes_longer_than_the_wait_is_said(mesh: Running) -> None:
     """It goes on all the same; without a wait the command returns at once."""
     worker = members(mesh)["worker"]["id"]
     with Running("generate", "--address", mesh.gateway, "--json", "--max-tokens", "1000", "hello") as stream:
-        stream.wait_for('"first_index": 5,')
+        stream.wait_for('"first_index": [1-9]')
         begun = run("drain", "--address", mesh.gateway, "--wait", "0", worker)
         assert (begun.returncode, begun.stdout) == (0, "")
         assert members(mesh)["worker"]["draining"] is True

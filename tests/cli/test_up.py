@@ -38,7 +38,7 @@ def test_a_killed_worker_comes_back_and_its_stream_goes_on(mesh: Running) -> Non
     undisturbed = [json.loads(line) for line in run(*ask).stdout.splitlines()]
     killed = mesh.children()["worker"]
     with Running(*ask) as stream:
-        stream.wait_for('"first_index": 10,')
+        stream.wait_for('"first_index": [1-9]')
         killed.kill()
         began = time.monotonic()
         mesh.wait_for("worker was ended by SIGKILL; starting it again")
@@ -89,7 +89,7 @@ def test_ctrl_c_drains_in_order_and_leaves_nothing(fake_store: Path, tmp_path: P
         with Running(
             "generate", "--address", mesh.gateway, "--json", "--max-tokens", "40", "hello"
         ) as stream:
-            stream.wait_for('"first_index": 5,')
+            stream.wait_for('"first_index": [1-9]')
             assert mesh.end(signal.SIGINT) == 0
             assert stream.wait() == 0
         said = [re.match(r"(\w+) +│.*draining  reason=SIGTERM", line) for line in mesh.said]
@@ -105,7 +105,7 @@ def test_a_second_signal_ends_everything_at_once(fake_store: Path, tmp_path: Pat
         with Running(
             "generate", "--address", mesh.gateway, "--json", "--max-tokens", "3000", "hello"
         ) as stream:
-            stream.wait_for('"first_index": 5,')
+            stream.wait_for('"first_index": [1-9]')
             mesh.process.send_signal(signal.SIGTERM)
             mesh.wait_for("gateway .*draining")
             assert mesh.end(signal.SIGINT, patience_s=5.0) == 128 + signal.SIGINT

@@ -257,7 +257,7 @@ async def test_what_nobody_can_answer_is_kept_with_its_reason(
         ({"prompt": ""}, "INVALID_REQUEST", "prompt"),
         ({"prompt": "x" * 5000}, "INVALID_REQUEST", "5000 tokens; the context length is 4096"),
         ({"prompt": "x" * 4000, "max_tokens": 200}, "INVALID_REQUEST", "at most 96 are left"),
-        ({"deadline_s": 1.0}, "DEADLINE_PASSED", "in the past"),
+        ({"deadline_s": 1.0}, "DEADLINE_PASSED", "has passed"),
     ],
 )
 async def test_what_breaks_a_limit_is_refused_with_the_numbers(
