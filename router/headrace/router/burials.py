@@ -25,6 +25,8 @@ from headrace.contract.subjects import (
     HEADER_REQUEST_ID,
     REQUESTS_STREAM,
     dead_subject_of,
+    is_queue,
+    parse_queue,
     result_subject,
     token_subject,
 )
@@ -152,7 +154,9 @@ class Burials:
         }
         inject(unread.trace, headers)
         body = encode_result(outcome, as_json=unread.as_json)
-        await self._storing.store(result_subject(unread.tenant, unread.request_id), body, headers)
+        first = await self._storing.store(result_subject(unread.tenant, unread.request_id), body, headers)
+        if first and outcome.failure is not None and is_queue(unread.subject):
+            self._metrics.refused(parse_queue(unread.subject), outcome.failure.code)
 
     async def keep(self, letter: DeadLetter, sequence: int) -> None:
         """Returns when the letter of the message at that place is durable."""
