@@ -11,6 +11,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from headrace.contract.admin import Member, MemberKind
 from headrace.contract.rollout import ShadowCounts
 from headrace.contract.static import StaticCounts
+from headrace.contract.subjects import Queue
 from headrace.contract.values import Failure, OutcomeKind, Priority, Task
 from headrace.router.gateways import Gateways
 from headrace.router.ledger import Ledger
@@ -115,6 +116,15 @@ def test_what_ends_without_an_answer_says_why(kind: OutcomeKind, code: str, shed
     assert counted(exported.metrics, names.TOKENS_USED) == {}
     assert exported.sums(names.TIME_TO_FIRST_TOKEN) == {}
     assert list(exported.sums(names.REQUEST_DURATION)) == [("generate", "headrace", *labels, code)]
+
+
+def test_a_message_that_held_no_request_is_counted_by_its_queue() -> None:
+    """As a request that was refused; nothing is measured of it."""
+    exported = Exported()
+    queue = Queue(model="fake", priority=Priority.HIGH, tenant="t")
+    RouterMetrics(exported.metrics).refused(queue, "MALFORMED_MESSAGE")
+    assert counted(exported.metrics, names.OUTCOMES) == {("rejected", "fake", "high", "MALFORMED_MESSAGE"): 1}
+    assert counted(exported.metrics, names.TENANT_OUTCOMES) == {("t", "rejected"): 1}
 
 
 @pytest.mark.parametrize(("waited_s", "error"), [(3.0, ("longer", 1.0)), (0.5, ("shorter", 1.5))])

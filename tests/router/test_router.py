@@ -8,6 +8,7 @@ import time
 import pytest
 
 from headrace.contract.deliver import HeldStream
+from headrace.contract.queue_wire import decode_dead_letter
 from headrace.contract.subjects import cancel_subject
 from headrace.contract.values import Failure, FinishReason, OutcomeKind, Priority, TokenChunk
 from headrace.contract.work import BatchEnded, EntryEnd, EntryProgress
@@ -287,7 +288,8 @@ async def test_an_id_used_twice_leaves_the_first_alone(mesh: Mesh) -> None:
         batch = await hands.batch()
         other = {"prompt": "two", "id": request.id, "reply_to": "second"}
         await mesh.publish_json("hr.v1.req.fake.normal.default", other)
-        assert b"DUPLICATE_REQUEST" in (await letters.next_msg(5)).data
+        letter = decode_dead_letter((await letters.next_msg(5)).data)
+        assert (letter.failure.code, letter.request_id) == ("DUPLICATE_REQUEST", request.id)
         told = json.loads((await events.next_msg(5)).data)["finished"]
         assert (told["kind"], told["error"]["code"]) == ("OUTCOME_KIND_REJECTED", "DUPLICATE_REQUEST")
         await hands.finish(batch)

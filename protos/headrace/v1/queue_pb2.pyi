@@ -149,7 +149,7 @@ Global___TokenEvent: _TypeAlias = TokenEvent  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):
-    """A request that was given up, on hr.v1.dead.<model>.<tenant>."""
+    """A request that was given up, or a message that holds none, on hr.v1.dead.<model>.<tenant>."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -182,7 +182,7 @@ class DeadLetter(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """The request's id, where one could be read."""
+    """The request's id; where a message brought none that could be read, the one made from its place in the stream."""
     subject: _builtins.str
     """The subject it was published to."""
     body: _builtins.bytes

@@ -19,6 +19,7 @@ from headrace.models.store import ModelStore
 from headrace.router.admin import Admin
 from headrace.router.aliases import Aliases
 from headrace.router.asked_meter import AskedMeter
+from headrace.router.burials import Burials
 from headrace.router.cancels import Cancels
 from headrace.router.capture import Capture
 from headrace.router.catalogue import Catalogue
@@ -56,6 +57,7 @@ from headrace.router.showing import Showing
 from headrace.router.spans import RouterSpans
 from headrace.router.state import Portrait, Seen
 from headrace.router.statics import Statics
+from headrace.router.storing import ATTEMPT_S, Storing
 from headrace.router.strays import Strays
 from headrace.router.versions import Versions
 from headrace.router.waits import Waits
@@ -219,16 +221,32 @@ class Router:
         )
         self._delivery = Delivery(connection, gateways=self._gateways, leases=self._leases, health=health)
         references = _references(settings, connection)
+        storing = Storing(
+            connection.jetstream(timeout=ATTEMPT_S),
+            health=health,
+            missed=keeper.missed,
+            max_wait_s=own.result_retry_max_wait_s,
+        )
+        burials = Burials(
+            connection,
+            storing,
+            delivery=self._delivery,
+            ledger=self._ledger,
+            ownership=self._ownership,
+            references=references,
+            metrics=recorded,
+            # A prompt of the largest size, and as much again for all else and for what JSON escapes.
+            most_bytes=2 * settings.limits.max_prompt_bytes,
+        )
         outcomes = Outcomes(
             connection,
+            storing,
+            burials,
             ledger=self._ledger,
             delivery=self._delivery,
             references=references,
             spans=spans,
             metrics=recorded,
-            health=health,
-            missed=keeper.missed,
-            max_wait_s=own.result_retry_max_wait_s,
         )
         self._statics = Statics(connection)
         versions = Versions(
@@ -250,6 +268,7 @@ class Router:
             gateways=self._gateways,
             delivery=self._delivery,
             outcomes=outcomes,
+            burials=burials,
             references=references,
             ownership=self._ownership,
             spans=spans,
@@ -272,7 +291,7 @@ class Router:
             max_queues=own.max_queues,
             tell=tell,
             receive=self._receive,
-            strays=Strays(connection, outcomes.bury_stray),
+            strays=Strays(connection, burials.refuse_stray),
             missed=keeper.missed,
         )
         self._conductor.connect(

@@ -12,11 +12,12 @@ from nats.errors import Error as NatsError
 from headrace.contract.deliver import Delivery as Deliverable
 from headrace.contract.queue_wire import encode_token_event
 from headrace.contract.subjects import CONTENT_TYPE_JSON, CONTENT_TYPE_PROTOBUF, HEADER_CONTENT_TYPE
-from headrace.contract.values import Outcome, TokenChunk
+from headrace.contract.values import Outcome, TokenChunk, TraceContext
 from headrace.router.gateways import Gateways
 from headrace.router.leases import Leases
 from headrace.router.ledger import Record
 from headrace.router.outbox import Outbox
+from headrace.router.unread import Unread
 from headrace.runtime.nats_size import message_size
 from headrace.runtime.nats_state import NatsHealth
 from headrace.runtime.propagation import inject
@@ -31,15 +32,17 @@ MAX_SUBJECTS = 16
 class _Address:
     """Where the events of a request are published."""
 
-    record: Record
+    request_id: str
     subject: str
     as_json: bool
     headers: dict[str, str]
+    record: Record | None
+    """None for a message that holds no request."""
 
     @property
     def key(self) -> str:
         """In the outbox. A subject holds no space."""
-        return f"{self.record.id} {self.subject}"
+        return f"{self.request_id} {self.subject}"
 
 
 class Delivery:
@@ -97,10 +100,18 @@ class Delivery:
         if record.request.gateway:
             self._gateways.refused(record.request.gateway, outcome)
         else:
-            address = _address_of(record)
-            if address.key not in self._by_key:
-                self._by_key[address.key] = address
-                self._outbox.finished(address.key, outcome)
+            self._end(_address_of(record), outcome)
+
+    def unread(self, message: Unread, subject: str, outcome: Outcome) -> None:
+        """Tells on `subject` how a message ended that holds no request."""
+        address = _address(message.request_id, subject, message.as_json, message.trace, None)
+        self._end(address, outcome)
+
+    def _end(self, address: _Address, outcome: Outcome) -> None:
+        """Sends an end, unless a request of that id is told there."""
+        if address.key not in self._by_key:
+            self._by_key[address.key] = address
+            self._outbox.finished(address.key, outcome)
 
     async def hand_on(self, record: Record) -> None:
         """Publishes what waits of a request: the next events of it will be another router's."""
@@ -156,7 +167,9 @@ class Delivery:
         if (earlier := self._held_back.get(key)) is not None:
             self._held_back[key] = _joined(earlier, delivery)
             return True
-        question = self._leases.question(address.record) if delivery.tokens is not None else None
+        if delivery.tokens is None or address.record is None:
+            return False
+        question = self._leases.question(address.record)
         if question is None:
             return False
         self._held_back[key] = delivery
@@ -170,7 +183,7 @@ class Delivery:
             self._outbox.put_back(delivery if later is None else _joined(delivery, later))
 
     async def _publish(self, address: _Address, event: TokenChunk | Outcome) -> None:
-        body = encode_token_event(address.record.id, event, as_json=address.as_json)
+        body = encode_token_event(address.request_id, event, as_json=address.as_json)
         if message_size(body, address.headers) > self._connection.max_payload:
             # It would cost the connection. Tokens are that many only where they waited long for a broker.
             await self._publish_parts(address, event)
@@ -179,7 +192,7 @@ class Delivery:
             await self._connection.publish(address.subject, body, headers=address.headers)
         except (NatsError, OSError) as error:
             # The consumer sees the gap by the index, and has the durable outcome.
-            log.warning("tokens.not_published", request_id=address.record.id, problem=type(error).__name__)
+            log.warning("tokens.not_published", request_id=address.request_id, problem=type(error).__name__)
 
     async def _publish_parts(self, address: _Address, event: TokenChunk | Outcome) -> None:
         """Publishes tokens that are too large for one message as two events, and each of these so in turn."""
@@ -189,7 +202,7 @@ class Delivery:
         if isinstance(event, Outcome) or len(event.token_ids) == 1:
             # Nothing that is made of tokens comes to this. As above: a gap, which the durable outcome fills.
             log.warning(
-                "tokens.not_published", request_id=address.record.id, problem="too large for a message"
+                "tokens.not_published", request_id=address.request_id, problem="too large for a message"
             )
             return
         middle = event.first_index + len(event.token_ids) // 2
@@ -207,7 +220,12 @@ def _joined(earlier: Deliverable, later: Deliverable) -> Deliverable:
 
 
 def _address_of(record: Record) -> _Address:
-    kind = CONTENT_TYPE_JSON if record.as_json else CONTENT_TYPE_PROTOBUF
-    headers = {HEADER_CONTENT_TYPE: kind}
-    inject(record.trace, headers)
-    return _Address(record, record.request.reply_to, record.as_json, headers)
+    return _address(record.id, record.request.reply_to, record.as_json, record.trace, record)
+
+
+def _address(
+    request_id: str, subject: str, as_json: bool, trace: TraceContext, record: Record | None
+) -> _Address:
+    headers = {HEADER_CONTENT_TYPE: CONTENT_TYPE_JSON if as_json else CONTENT_TYPE_PROTOBUF}
+    inject(trace, headers)
+    return _Address(request_id, subject, as_json, headers, record)

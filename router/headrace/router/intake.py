@@ -17,6 +17,7 @@ from headrace.contract.subjects import (
     consumer_name,
 )
 from headrace.contract.values import QueuePosition, Task
+from headrace.router.burials import Burials
 from headrace.router.clock import Clock
 from headrace.router.core.events import RequestArrived, RequestRefused, RequestTaken
 from headrace.router.delivery import Delivery
@@ -50,6 +51,7 @@ class Intake:
         gateways: Gateways,
         delivery: Delivery,
         outcomes: Outcomes,
+        burials: Burials,
         ownership: Ownership,
         references: References,
         spans: RouterSpans,
@@ -71,6 +73,7 @@ class Intake:
         self._gateways = gateways
         self._delivery = delivery
         self._outcomes = outcomes
+        self._burials = burials
         self._ownership = ownership
         self._references = references
         self._spans = spans
@@ -90,9 +93,8 @@ class Intake:
         try:
             record = read(message, self._duplicate_window_s)
         except HeadraceError as error:
-            # Nobody could ever answer it. Kept for a person to look at, and never delivered again.
-            log.warning("request.malformed", queue=message.subject, code=error.code, problem=str(error))
-            await self._outcomes.bury(message, error)
+            # Nobody could ever answer it otherwise.
+            await self._burials.refuse(message, error)
             self._tell(RequestRefused(queue=message.subject))
             return
         held = self._ledger.get(record.id)
@@ -184,7 +186,7 @@ class Intake:
         else:
             log.warning("request.id_used_twice", request_id=held.id, queue=again.message.subject)
             error = DuplicateRequest(held.id)
-            await self._outcomes.bury(again.message, error)
+            await self._burials.bury(again.message, error, again.id)
             # A gateway compares them itself, and may have the first one's client.
             if not again.request.gateway:
                 self._delivery.refused(again, refusal(again, error))

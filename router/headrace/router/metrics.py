@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace.contract.admin import Member
-from headrace.contract.subjects import parse_queue
+from headrace.contract.subjects import Queue, parse_queue
 from headrace.contract.values import Outcome, OutcomeKind, Priority
 from headrace.contract.work import StartBatch
 from headrace.router.core.events import Event, Progressed
@@ -118,6 +118,12 @@ class RouterMetrics:
             self._tokens.add(tenant, model, _OUTPUT, by=usage.output_tokens)
         if self._duration.on:
             self._measure(record, outcome, code)
+
+    def refused(self, queue: Queue, code: str) -> None:
+        """A message of that queue held no request, and has its outcome."""
+        kind = OutcomeKind.REJECTED.value
+        self._outcomes.add(kind, queue.model, queue.priority.label, code)
+        self._tenant_outcomes.add(queue.tenant, kind)
 
     def _measure(self, record: Record, outcome: Outcome, code: str) -> None:
         operation, provider = (

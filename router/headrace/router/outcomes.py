@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 from nats.aio.client import Client
@@ -22,43 +22,36 @@ from headrace.contract.errors import (
     DeadlinePassed,
     DuplicateRequest,
     HeadraceError,
-    InvalidRequest,
     MalformedMessage,
     TooManyAttempts,
 )
-from headrace.contract.queue_wire import DeadLetter, decode_result, encode_dead_letter, encode_result
+from headrace.contract.queue_wire import decode_result, encode_result
 from headrace.contract.subjects import (
     CONTENT_TYPE_JSON,
     CONTENT_TYPE_PROTOBUF,
     HEADER_CONTENT_TYPE,
     HEADER_FINGERPRINT,
     HEADER_REQUEST_ID,
-    REQUESTS_STREAM,
     RESULTS_STREAM,
-    dead_subject_of,
     result_subject,
 )
-from headrace.contract.values import Failure, Outcome, OutcomeKind, PayloadReference, TraceContext
+from headrace.contract.values import Outcome, OutcomeKind, PayloadReference
+from headrace.router.burials import Burials, failure_of, letter_of
 from headrace.router.delivery import Delivery
 from headrace.router.ledger import Ledger, Record
 from headrace.router.metrics import RouterMetrics
 from headrace.router.pulls import EXPIRES_S
+from headrace.router.quietly import quietly
 from headrace.router.references import References
 from headrace.router.spans import RouterSpans
-from headrace.router.storing import Storing
-from headrace.router.strays import Stray
+from headrace.router.storing import ATTEMPT_S, Storing
 from headrace.runtime import trace_names as names
 from headrace.runtime.backoff import Backoff
 from headrace.runtime.nats_size import message_size
-from headrace.runtime.nats_state import NatsHealth
-from headrace.runtime.propagation import extract, inject
+from headrace.runtime.propagation import inject
 
 log = structlog.get_logger(__name__)
 
-PUBLISH_TIMEOUT_S = 5.0
-"""How long one attempt to store waits for the broker: it answers within milliseconds, or it is in trouble."""
-SHOWN_SUBJECT = 80
-"""Characters of a subject that names no queue in a line of log: it may be thousands long."""
 READ_RETRY_S = (0.1, 2.0)
 """The first and the longest wait between attempts to read the outcome that is there already."""
 MAX_PUT_OFF_S = 60.0
@@ -93,28 +86,25 @@ class Outcomes:
     def __init__(
         self,
         connection: Client,
+        storing: Storing,
+        burials: Burials,
         *,
         ledger: Ledger,
         delivery: Delivery,
         references: References,
         spans: RouterSpans,
         metrics: RouterMetrics,
-        health: NatsHealth,
-        missed: Callable[[], None],
-        max_wait_s: float,
     ) -> None:
-        """`missed` is called where a stream is not there."""
         self._connection = connection
-        self._js = connection.jetstream(timeout=PUBLISH_TIMEOUT_S)
+        self._js = connection.jetstream(timeout=ATTEMPT_S)
+        self._storing = storing
+        self._burials = burials
         self._ledger = ledger
         self._delivery = delivery
         self._references = references
         self._spans = spans
         self._metrics = metrics
-        self._buried: dict[int, Msg] = {}
-        """By place in the stream: messages whose dead letter is being stored, as they were delivered last."""
         self._compare: Callable[[Record, Outcome], Awaitable[None]] = _nothing
-        self._storing = Storing(self._js, health=health, missed=missed, max_wait_s=max_wait_s)
 
     def on_copy(self, compare: Callable[[Record, Outcome], Awaitable[None]]) -> None:
         """`compare` gets what became of copies for a shadow, which have no outcome otherwise."""
@@ -127,8 +117,8 @@ class Outcomes:
             return
         began_s = time.time()
         if dead and outcome.failure is not None:
-            letter = _letter(record.message, outcome.failure, record.attempts, record.trace, record.id)
-            await self._store_dead(letter, record.message.metadata.sequence.stream)
+            letter = letter_of(record.message, outcome.failure, record.attempts, record.trace, record.id)
+            await self._burials.keep(letter, record.message.metadata.sequence.stream)
         durable = await self._store(record, outcome)
         if durable.answers(record):
             await self.answer(record, durable.outcome)
@@ -142,7 +132,7 @@ class Outcomes:
         try:
             await self._compare(record, outcome)
         finally:
-            await _quietly(record.message.ack())
+            await quietly(record.message.ack())
             self._spans.end(record, outcome)
             self._ledger.remove(record.id, outcome)
 
@@ -150,7 +140,7 @@ class Outcomes:
         """Tells the consumer of an outcome that is durable, and lets the request go."""
         self._spans.delivered(record)
         self._delivery.finished(record, outcome)
-        await _quietly(record.message.ack())
+        await quietly(record.message.ack())
         await self._references.settled(record.request, outcome)
         self._spans.end(record, outcome)
         self._ledger.remove(record.id, outcome)
@@ -171,19 +161,19 @@ class Outcomes:
         each time: a pull that is still open here would only fetch it again.
         """
         delay_s = min(FIRST_DELAY_S * 2 ** (record.bounces - 1), MAX_DELAY_S) if record.bounces else None
-        await _quietly(record.message.nak(delay=delay_s))
+        await quietly(record.message.nak(delay=delay_s))
         self._spans.release(record)
         self._ledger.remove(record.id, None)
 
     async def put_off(self, record: Record) -> None:
         """Gives a request back that waits for the outcome of another message with its id; for longer each time."""
         times = record.message.metadata.num_delivered
-        await _quietly(record.message.nak(delay=min(FIRST_DELAY_S * 2.0**times, MAX_PUT_OFF_S)))
+        await quietly(record.message.nak(delay=min(FIRST_DELAY_S * 2.0**times, MAX_PUT_OFF_S)))
         self.let_go(record, "another router has a message with its id")
 
     async def acknowledge(self, message: Msg) -> None:
         """Takes a message off its queue that asks for what another one gets."""
-        await _quietly(message.ack())
+        await quietly(message.ack())
 
     def let_go(self, record: Record, reason: str) -> None:
         """Forgets a request, with no word to the broker: it is another router's, or is delivered again."""
@@ -194,7 +184,7 @@ class Outcomes:
     async def refuse_duplicate(self, record: Record) -> None:
         """Keeps a request as a dead letter whose id has the outcome of another, and tells its consumer."""
         error = DuplicateRequest(record.id)
-        await self.bury(record.message, error)
+        await self._burials.bury(record.message, error, record.id)
         refused = refusal(record, error)
         self._delivery.forget(record)
         self._delivery.refused(record, refused)
@@ -202,39 +192,6 @@ class Outcomes:
         self._metrics.ended(record, refused)
         self._ledger.remove(record.id, refused)
         log.info("request.id_used_before", request_id=record.id, queue=record.message.subject)
-
-    async def bury(self, message: Msg, error: HeadraceError) -> None:
-        """Keeps a message that nobody can answer as a dead letter, and takes it off its queue. Delivered again while
-        it waits to be kept, it waits no second time: its newest delivery is the one to acknowledge.
-        """
-        about = message.metadata
-        number = about.sequence.stream
-        waits = number in self._buried
-        self._buried[number] = message
-        if waits:
-            return
-        try:
-            failure = Failure(code=error.code, message=str(error))
-            letter = _letter(message, failure, about.num_delivered, extract(message.headers))
-            await self._store_dead(letter, number)
-            await _quietly(self._buried[number].ack())
-        finally:
-            del self._buried[number]
-
-    async def bury_stray(self, stray: Stray, error: HeadraceError) -> None:
-        """Keeps a message as a dead letter that no consumer delivers. Taking it off the stream is the caller's."""
-        log.warning("request.stray", subject=stray.subject[:SHOWN_SUBJECT], problem=str(error))
-        letter = DeadLetter(
-            request_id="",
-            subject=stray.subject,
-            headers=stray.headers,
-            body=stray.body,
-            failure=Failure(code=error.code, message=str(error)),
-            attempts=0,
-            time_s=time.time(),
-            trace=extract(stray.headers),
-        )
-        await self._store_dead(letter, stray.sequence)
 
     async def find(self, tenant: str, request_id: str) -> Durable | None:
         """The durable outcome of a request, if it can be found now."""
@@ -300,35 +257,6 @@ class Outcomes:
                 subject, body, headers, failed=lambda: span.add_event(names.EVENT_RETRY)
             )
 
-    async def _store_dead(self, letter: DeadLetter, sequence: int) -> None:
-        body = encode_dead_letter(letter)
-        # One letter per message, however often its burial is begun anew after a crash.
-        place = f"{REQUESTS_STREAM}/{sequence}"
-        headers = {HEADER_REQUEST_ID: place, HEADER_CONTENT_TYPE: CONTENT_TYPE_PROTOBUF}
-        if message_size(body, headers) > self._connection.max_payload:  # it would cost the connection
-            letter = await self._references.shorten(letter)
-            body = encode_dead_letter(letter)
-        if message_size(body, headers) > self._connection.max_payload:
-            # Its reason is worth more than its body.
-            body = encode_dead_letter(replace(letter, headers={}, body=b""))
-        await self._storing.store(dead_subject_of(letter.subject), body, headers)
-        self._metrics.buried(letter.failure.code)
-
-
-def _letter(
-    message: Msg, failure: Failure, attempts: int, trace: TraceContext, request_id: str = ""
-) -> DeadLetter:
-    return DeadLetter(
-        request_id=request_id,
-        subject=message.subject,
-        headers=message.headers or {},
-        body=message.data,
-        failure=failure,
-        attempts=attempts,
-        time_s=time.time(),
-        trace=trace,
-    )
-
 
 def refusal(record: Record, error: HeadraceError) -> Outcome:
     """The outcome of a request that is ended by an error before any compute here; what was made elsewhere is kept."""
@@ -339,18 +267,8 @@ def refusal(record: Record, error: HeadraceError) -> Outcome:
             kind = OutcomeKind.FAILED
         case _:
             kind = OutcomeKind.REJECTED
-    field = error.field if isinstance(error, InvalidRequest | DuplicateRequest) else ""
-    failure = Failure(code=error.code, message=str(error), field=field)
-    return record.outcome(kind, time.time(), failure=failure)
+    return record.outcome(kind, time.time(), failure=failure_of(error))
 
 
 async def _nothing(record: Record, outcome: Outcome) -> None:
     """For a router without shadows."""
-
-
-async def _quietly(publish: Awaitable[None]) -> None:
-    """An acknowledgement that cannot be sent now is not needed: the broker delivers again, and finds the outcome."""
-    try:
-        await publish
-    except (NatsError, TimeoutError, OSError) as error:
-        log.info("message.not_acknowledged", problem=type(error).__name__)

@@ -123,15 +123,25 @@ class Ownership:
         """The word of another router that has the request, or had it last. `surely`: even where none is known."""
         if not (surely or self._others() or self._others_may_be_unheard()):
             return None
-        question = encode_claim(Claim(router_id=self._router_id, sequence=record.sequence))
-        subject = claim_subject(record.tenant, record.id)
+        return await self._ask(record.tenant, record.id, record.sequence)
+
+    async def is_running(self, tenant: str, request_id: str, sequence: int) -> bool:
+        """Whether another router is at work on a request of that id, whatever the place of its message is."""
+        if not (self._others() or self._others_may_be_unheard()):
+            return False
+        return isinstance(await self._ask(tenant, request_id, sequence), Running)
+
+    async def _ask(self, tenant: str, request_id: str, sequence: int) -> ClaimReply | None:
+        question = encode_claim(Claim(router_id=self._router_id, sequence=sequence))
         try:
-            reply = await self._connection.request(subject, question, timeout=self._wait_s)
+            reply = await self._connection.request(
+                claim_subject(tenant, request_id), question, timeout=self._wait_s
+            )
             return decode_claim_reply(reply.data)
         except (NatsError, TimeoutError, OSError):
             return None  # nobody; or nobody can be heard, and then the outcome decides: the broker takes the first
         except HeadraceError as error:
-            log.warning("claim.reply_malformed", request_id=record.id, problem=str(error))
+            log.warning("claim.reply_malformed", request_id=request_id, problem=str(error))
             return None
 
     async def _say_taken(self, record: Record) -> None:

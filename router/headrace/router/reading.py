@@ -16,10 +16,9 @@ from headrace.contract.ids import (
     is_request_id,
     may_be_used_again,
 )
-from headrace.contract.queue_wire import decode_request
+from headrace.contract.queue_wire import decode_request, is_protobuf
 from headrace.contract.requests import Request
 from headrace.contract.subjects import (
-    CONTENT_TYPE_PROTOBUF,
     HEADER_CONTENT_TYPE,
     HEADER_REQUEST_ID,
     check_reply_subject,
@@ -66,7 +65,7 @@ def _read(message: Msg, duplicate_window_s: float) -> Record:
         message=message,
         sequence=metadata.sequence.stream,
         accepted_s=accepted_s,
-        as_json=content_type.partition(";")[0].strip().lower() != CONTENT_TYPE_PROTOBUF,
+        as_json=not is_protobuf(content_type),
         complete=request.payload is None,
         hold=Hold.CLAIMING if metadata.num_delivered > 1 else Hold.OWNED,
         leased_s=asyncio.get_running_loop().time(),

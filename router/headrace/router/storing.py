@@ -17,6 +17,8 @@ from headrace.runtime.nats_state import NatsHealth
 
 log = structlog.get_logger(__name__)
 
+ATTEMPT_S = 5.0
+"""How long one attempt waits for the broker: it answers within milliseconds, or it is in trouble."""
 FIRST_WAIT_S = 0.1
 """The wait after the first failed attempt; doubled, with jitter, up to `router.result_retry_max_wait_s`."""
 

@@ -14,6 +14,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -48,6 +49,8 @@ class Stray:
     subject: str
     """As the broker's JSON has it: what is not UTF-8 is U+FFFD."""
     sequence: int
+    accepted_s: float
+    """Unix time at which the broker took it."""
     headers: Mapping[str, str]
     body: bytes
 
@@ -55,10 +58,12 @@ class Stray:
 class Strays:
     """Takes strays off the requests stream, one by one. Written by its own methods, on the event loop."""
 
-    def __init__(self, connection: Client, bury: Callable[[Stray, InvalidRequest], Awaitable[None]]) -> None:
-        """`bury` returns when the message is a durable dead letter."""
+    def __init__(
+        self, connection: Client, refuse: Callable[[Stray, InvalidRequest], Awaitable[None]]
+    ) -> None:
+        """`refuse` returns when the message is a durable dead letter, and who waits for its answer is told."""
         self._connection = connection
-        self._bury = bury
+        self._refuse = refuse
         self._places: OrderedDict[int, None] = OrderedDict()
         self._subjects: dict[str, int] = {}
         """By subject: where the search for it goes on."""
@@ -109,14 +114,14 @@ class Strays:
                 self._subjects[subject] = found
 
     async def _take(self, wanted: dict[str, Any]) -> int | None:
-        """Buries the message that is asked for, if it is a stray; its place, or None where there is none."""
+        """Refuses the message that is asked for, if it is a stray; its place, or None where there is none."""
         message = await self._get(wanted)
         if message is None:
             return None
         try:
             parse_queue(message.subject)
         except InvalidRequest as error:
-            await self._bury(message, error)
+            await self._refuse(message, error)
             order = json.dumps({"seq": message.sequence, "no_erase": True}).encode()
             await self._connection.request(
                 _DELETE, order, timeout=API_TIMEOUT_S
@@ -131,6 +136,7 @@ class Strays:
         return Stray(
             subject=stored["subject"],
             sequence=stored["seq"],
+            accepted_s=datetime.fromisoformat(stored["time"]).timestamp(),
             headers=parse_headers(base64.b64decode(stored.get("hdrs", ""))),
             body=base64.b64decode(stored.get("data", "")),
         )

@@ -117,6 +117,11 @@ def parse_request(body: bytes, content_type: str) -> pb.QueuedRequest:
     return message
 
 
+def is_protobuf(content_type: str) -> bool:
+    """Whether a header says that a message is protobuf; JSON is the default."""
+    return _kind(content_type) == CONTENT_TYPE_PROTOBUF
+
+
 def _kind(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower() or CONTENT_TYPE_JSON
 
@@ -156,7 +161,7 @@ def renew_request(
 
 def serialise_request(message: pb.QueuedRequest, content_type: str) -> bytes:
     """A message in the format that was parsed from `content_type`."""
-    if _kind(content_type) == CONTENT_TYPE_PROTOBUF:
+    if is_protobuf(content_type):
         return message.SerializeToString()
     return json_format.MessageToJson(
         message, indent=None, preserving_proto_field_name=True, ensure_ascii=False

@@ -127,6 +127,18 @@ def parse_queue(subject: str) -> Queue:
     return Queue(model=model, priority=known[priority], tenant=tenant)
 
 
+def model_of(subject: str) -> str:
+    """The model of a request subject, also where all that follows is none; "" where it names no model."""
+    name = subject.removeprefix(_REQUEST_PREFIX).partition(".")[0]
+    return name if subject.startswith(_REQUEST_PREFIX) and is_name(name) else ""
+
+
+def tenant_of(subject: str) -> str:
+    """The tenant of a request subject, also where its model or its priority is none; "" where it names no tenant."""
+    parts = subject.removeprefix(_REQUEST_PREFIX).split(".")
+    return parts[2] if len(parts) == 3 and subject.startswith(_REQUEST_PREFIX) and is_name(parts[2]) else ""
+
+
 def is_queue(subject: str) -> bool:
     """Whether a request subject names a queue."""
     try:
