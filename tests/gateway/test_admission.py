@@ -131,7 +131,9 @@ async def test_bytes_that_are_no_message_are_refused_clearly(
 
 async def test_a_message_over_the_limit_is_refused_with_both_sizes(client: HeadraceClient) -> None:
     """Before anything of it is read."""
-    with pytest.raises(InvalidRequest, match=r"is \d+ bytes large; the gateway takes \d+ \(gateway.max_request_bytes\)"):
+    with pytest.raises(
+        InvalidRequest, match=r"is \d+ bytes large; the gateway takes \d+ \(gateway.max_request_bytes\)"
+    ):
         await client.complete(model="tiny", prompt="x" * (5 * 1024 * 1024))
 
 
