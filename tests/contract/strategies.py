@@ -240,6 +240,7 @@ JOINS = st.builds(
     drain_grace_s=SECONDS,
     slots=UINT32,
     metrics=TEXTS,
+    busy_lanes=tuples(UINT32),
 )
 ENDS = st.builds(
     EntryEnd,
@@ -266,6 +267,7 @@ WORKER_MESSAGES = st.builds(
     coming=st.none()
     | tuples(st.builds(ComingModel, name=TEXTS, version=TEXTS, ready_in_s=st.none() | SECONDS)),
     spans=st.binary(max_size=12),
+    freed=tuples(UINT32),
 )
 ENTRIES = st.builds(
     BatchEntry,

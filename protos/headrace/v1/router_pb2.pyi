@@ -36,6 +36,7 @@ class WorkerMessage(_message.Message):
     WENT_FIELD_NUMBER: _builtins.int
     COMING_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
+    FREED_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """The worker takes no new batches; it leaves when its lanes are empty."""
     spans: _builtins.bytes
@@ -64,6 +65,10 @@ class WorkerMessage(_message.Message):
     def coming(self) -> Global___ComingModels:
         """The models that it is about to have, whenever that changes: all of them."""
 
+    @_builtins.property
+    def freed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lanes of WorkerJoin.busy_lanes that are free now; any other is ignored."""
+
     def __init__(
         self,
         *,
@@ -75,10 +80,11 @@ class WorkerMessage(_message.Message):
         went: _abc.Iterable[_builtins.str] | None = ...,
         coming: Global___ComingModels | None = ...,
         spans: _builtins.bytes = ...,
+        freed: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["coming", b"coming", "join", b"join"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["came", b"came", "coming", b"coming", "draining", b"draining", "ended", b"ended", "join", b"join", "progress", b"progress", "spans", b"spans", "went", b"went"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["came", b"came", "coming", b"coming", "draining", b"draining", "ended", b"ended", "freed", b"freed", "join", b"join", "progress", b"progress", "spans", b"spans", "went", b"went"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -178,6 +184,7 @@ class WorkerJoin(_message.Message):
     DRAIN_GRACE_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    BUSY_LANES_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Unique among living workers; a new one at each start."""
     name: _builtins.str
@@ -212,6 +219,12 @@ class WorkerJoin(_message.Message):
     def drain_grace(self) -> _duration_pb2.Duration:
         """How long its running batches may go on once it drains."""
 
+    @_builtins.property
+    def busy_lanes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lanes that still compute what a router before this one gave them and nobody waits for, as nothing ends a prefill: each
+        takes a slot, and no batch, until `freed` names it.
+        """
+
     def __init__(
         self,
         *,
@@ -227,10 +240,11 @@ class WorkerJoin(_message.Message):
         drain_grace: _duration_pb2.Duration | None = ...,
         slots: _builtins.int = ...,
         metrics: _builtins.str = ...,
+        busy_lanes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "drain_grace", b"drain_grace", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "drain_grace", b"drain_grace", "labels", b"labels", "lanes", b"lanes", "max_batch", b"max_batch", "metrics", b"metrics", "models", b"models", "name", b"name", "slots", b"slots", "started", b"started", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_lanes", b"busy_lanes", "device", b"device", "drain_grace", b"drain_grace", "labels", b"labels", "lanes", b"lanes", "max_batch", b"max_batch", "metrics", b"metrics", "models", b"models", "name", b"name", "slots", b"slots", "started", b"started", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

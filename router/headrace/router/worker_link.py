@@ -36,6 +36,8 @@ class WorkerLink:
     """When it last said anything, on the loop's clock."""
     lanes: dict[int, StartBatch] = field(default_factory=dict)
     assigned: set[int] = field(default_factory=set)
+    leftover: set[int] = field(default_factory=set)
+    """Lanes that still compute what another router gave them: no batch is sent for those."""
     start: list[StartBatch] = field(default_factory=list)
     cancel: list[int] = field(default_factory=list)
     pause: set[int] = field(default_factory=set)
@@ -99,6 +101,13 @@ class WorkerLink:
         self.assigned.difference_update(entry.assignment for entry in batch.entries)
         return True
 
+    def free(self, lane: int) -> bool:
+        """Whether the lane had something left over from another router; now it has nothing."""
+        if lane not in self.leftover:
+            return False
+        self.leftover.remove(lane)
+        return True
+
     def take(self) -> RouterMessage:
         """Everything that waits."""
         self.ready.clear()
@@ -139,7 +148,7 @@ class WorkerLink:
             requests=len(self.assigned),
             router=router_id,
             lanes=self.join.lanes,
-            busy_lanes=len(self.lanes),
+            busy_lanes=len(self.lanes) + len(self.leftover),
             slots=self.join.slots or self.join.lanes,
             paused_lanes=len(self.paused),
             models=tuple(sorted(self.models)),

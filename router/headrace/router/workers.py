@@ -190,6 +190,7 @@ class Workers:
         served = frozenset(model.name for model in join.models if self._serves(model.name, model.version))
         offered = {model.name: model for model in join.models}
         link = self._links[join.worker_id] = WorkerLink(join, offered, served, self._now())
+        link.leftover.update(join.busy_lanes)
         self._tell_not_served(link, join.models)
         self._tell(
             ev.WorkerJoined(
@@ -204,6 +205,7 @@ class Workers:
                     if model.name in served and model.cost is not None
                 },
                 tasks={model.name: model.task for model in join.models if model.name in served},
+                busy=frozenset(join.busy_lanes),
             )
         )
         log.info(
@@ -213,6 +215,7 @@ class Workers:
             lanes=join.lanes,
             slots=join.slots or join.lanes,
             models=sorted(served),
+            **({"busy_lanes": sorted(link.leftover)} if link.leftover else {}),
         )
         return link
 
@@ -316,6 +319,9 @@ class Workers:
             for ended in message.ended:
                 if link.end(ended):
                     self._tell(ev.BatchEnded(worker=worker, lane=ended.lane, batch=ended.batch))
+            for lane in message.freed:
+                if link.free(lane):
+                    self._tell(ev.LaneFreed(worker=worker, lane=lane))
 
     def _progress(self, link: WorkerLink, progress: EntryProgress) -> None:
         assignment = progress.assignment
@@ -351,6 +357,7 @@ def _check_join(join: WorkerJoin) -> None:
     """Raises MalformedMessage where a join is none of a worker of ours. What it says is logged, so it is checked."""
     well_named = _ID.fullmatch(join.worker_id) and is_name(join.name) and join.device.kind in DEVICES
     in_range = 1 <= join.lanes <= MAX_LANES and join.slots <= join.lanes and 1 <= join.max_batch <= MAX_BATCH
+    in_range = in_range and all(lane < join.lanes for lane in join.busy_lanes)
     serves = len(join.models) <= MAX_MODELS and all(
         is_reference(model.name) and _ID.fullmatch(model.version) for model in join.models
     )
@@ -359,7 +366,7 @@ def _check_join(join: WorkerJoin) -> None:
         raise MalformedMessage(
             "WorkerMessage.join",
             f"needs worker_id and name of letters, digits, '_' and '-', a device of {', '.join(DEVICES)},"
-            f" 1 … {MAX_LANES} lanes, no more slots than lanes, a max_batch of 1 … {MAX_BATCH}, and at most"
+            f" 1 … {MAX_LANES} lanes, no more slots than lanes, no busy lane that it has not, a max_batch of 1 … {MAX_BATCH}, and at most"
             f" {MAX_MODELS} models with versions, and metrics at host:port or nowhere",
         )
     for model in join.models:

@@ -66,6 +66,8 @@ class WorkerJoin:
     """Lanes that run at once; 0 = all. The others hold batches that are paused."""
     metrics: str = ""
     """host:port at which Prometheus finds its metrics; empty where nowhere."""
+    busy_lanes: tuple[int, ...] = ()
+    """Lanes that still compute what a router before this one gave them, until `WorkerMessage.freed` names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,8 @@ class WorkerMessage:
     """All that it is about to have; None = unchanged."""
     spans: bytes = b""
     """A bundle of spans that have ended there, for the router to publish."""
+    freed: tuple[int, ...] = ()
+    """Lanes of `WorkerJoin.busy_lanes` that are free now; any other is ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ from headrace.v1 import router_pb2 as pb
 
 
 def encode_worker_message(message: WorkerMessage) -> pb.WorkerMessage:
-    out = pb.WorkerMessage(draining=message.draining, spans=message.spans)
+    out = pb.WorkerMessage(draining=message.draining, spans=message.spans, freed=message.freed)
     if message.join is not None:
         out.join.CopyFrom(_encode_join(message.join))
     for progress in message.progress:
@@ -83,6 +83,7 @@ def decode_worker_message(message: pb.WorkerMessage) -> WorkerMessage:
         went=tuple(message.went),
         coming=tuple(map(_decode_coming, message.coming.models)) if message.HasField("coming") else None,
         spans=message.spans,
+        freed=tuple(message.freed),
     )
 
 
@@ -140,6 +141,7 @@ def _encode_join(join: WorkerJoin) -> pb.WorkerJoin:
         drain_grace=encode_duration(join.drain_grace_s),
         slots=join.slots,
         metrics=join.metrics,
+        busy_lanes=join.busy_lanes,
     )
 
 
@@ -157,6 +159,7 @@ def _decode_join(message: pb.WorkerJoin) -> WorkerJoin:
         drain_grace_s=decode_duration(message.drain_grace),
         slots=message.slots,
         metrics=message.metrics,
+        busy_lanes=tuple(message.busy_lanes),
     )
 
 

@@ -123,7 +123,9 @@ async def _serve(
                 try:
                     yield Session(
                         call,
-                        dataclasses.replace(join, models=tuple(roster.join())),
+                        dataclasses.replace(
+                            join, models=tuple(roster.join()), busy_lanes=crew.abandoned_lanes
+                        ),
                         crew,
                         outbox,
                         times=times,

@@ -31,8 +31,9 @@ class Crew:
     """Runs what the router says, and says in the outbox what came of it. Has no queue: a lane is free or it is not.
     Of the batches on the lanes as many run as the gate has slots; the router says which, by pausing others.
 
-    A batch that was abandoned may hold the engine for a while, as nothing interrupts a prefill; to the next router its
-    lane is free, and a batch for it begins then. `_running` holds the batches of the router that is joined, by lane,
+    A batch that was abandoned may hold the engine for a while, as nothing interrupts a prefill: the next router is told
+    so as this worker joins it, and hears when the lane is free. One that is too old to understand that may send a batch
+    for the lane, which begins then. `_running` holds the batches of the router that is joined, by lane,
     from `start` to their end; `_abandoned` those of one that is gone, at most one per lane. Used on the event loop
     alone.
     """
@@ -78,6 +79,13 @@ class Crew:
     def busy(self) -> tuple[int, int]:
         """How many lanes have a batch of the router's, and how many of these are paused."""
         return len(self._running), sum(batch.paused for batch in self._running.values())
+
+    @property
+    def abandoned_lanes(self) -> tuple[int, ...]:
+        """The lanes that still compute for a router that is gone: to be told in a join. When one of them is free the
+        outbox says so.
+        """
+        return tuple(sorted(self._abandoned))
 
     def start(self, start: StartBatch) -> None:
         """Runs a batch. One that breaks the contract is refused: each entry fails, and nothing else is touched."""
@@ -128,7 +136,7 @@ class Crew:
         self.abandon()
 
     def abandon(self) -> None:
-        """Ends all batches without a word to the router. All lanes are free for another one."""
+        """Ends all batches without a word to the router. Lanes are free for another one as soon as their engines are."""
         for index, batch in self._running.items():
             batch.abandon()
             if index in self._abandoned:
@@ -192,6 +200,7 @@ class Crew:
         left = self._abandoned.pop(lane, None)
         if left is not None:
             left.finish(failure)
+            self._outbox.tell_freed(lane)
             if (waiting := self._running.get(lane)) is not None:
                 self._lanes[lane].start(waiting, self._end)
             return

@@ -74,6 +74,7 @@ class Outbox:
         self._came: dict[str, ServedModel] = {}
         self._went: dict[str, None] = {}
         self._coming: tuple[ComingModel, ...] | None = None
+        self._freed: list[int] = []
         self._closed = False
         self._ready = asyncio.Event()
 
@@ -143,6 +144,11 @@ class Outbox:
         self._coming = models
         self._ready.set()
 
+    def tell_freed(self, lane: int) -> None:
+        """A lane has ended what a router before this one gave it."""
+        self._freed.append(lane)
+        self._ready.set()
+
     def tell_draining(self) -> None:
         """The worker takes no new batches."""
         self._draining = True
@@ -155,7 +161,7 @@ class Outbox:
 
     async def take(self, patience_s: float) -> WorkerMessage | None:
         """The next message; an empty one where nothing came for `patience_s`; None when closed and empty."""
-        while not (self._pending or self._ended or self._draining or self._spans or self._has_models):
+        while not (self._pending or self._ended or self._has_news):
             if self._closed:
                 return None
             self._ready.clear()
@@ -174,6 +180,7 @@ class Outbox:
         went, self._went = tuple(self._went), {}
         coming, self._coming = self._coming, None
         spans, self._spans = self._spans, b""
+        freed, self._freed = tuple(self._freed), []
         return WorkerMessage(
             progress=progress,
             ended=ended,
@@ -182,11 +189,14 @@ class Outbox:
             went=went,
             coming=coming,
             spans=spans,
+            freed=freed,
         )
 
     @property
-    def _has_models(self) -> bool:
-        return bool(self._came or self._went or self._coming is not None)
+    def _has_news(self) -> bool:
+        """Whether anything waits but what batches made."""
+        models = self._came or self._went or self._coming is not None
+        return bool(self._draining or self._spans or self._freed or models)
 
     def _take_progress(self) -> tuple[EntryProgress, ...]:
         waiting, self._pending = self._pending, {}
@@ -216,4 +226,5 @@ class Outbox:
         self._came.clear()
         self._went.clear()
         self._coming = None
+        self._freed.clear()
         self._draining = self._closed = False

@@ -59,6 +59,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         max_batch=st.integers(1, 4),
         models=MODELS,
         cost=st.integers(0, 2),
+        busy=st.sampled_from([0, 0, 1, 2]),
     )
     def join(
         self,
@@ -68,8 +69,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         max_batch: int,
         models: frozenset[str],
         cost: int,
+        busy: int,
     ) -> None:
-        self.has_joined(name, lanes, slots, max_batch, models, self.costs_of_workers[cost])
+        self.has_joined(name, lanes, slots, max_batch, models, self.costs_of_workers[cost], busy)
 
     def has_joined(
         self,
@@ -79,6 +81,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         max_batch: int,
         models: frozenset[str],
         cost: ModelCost | None,
+        busy: int = 0,
     ) -> None:
         if name not in self.world.workers:
             joined = ev.WorkerJoined(
@@ -88,9 +91,19 @@ class SchedulerMachine(RuleBasedStateMachine):
                 max_batch=max_batch,
                 models=models,
                 costs=dict.fromkeys(models, cost) if cost else {},
+                busy=frozenset(range(min(busy, lanes))),
             )
-            self.world.workers[name] = Hands(joined, [None] * lanes)
+            self.world.workers[name] = Hands(joined, [None] * lanes, leftover=set(joined.busy))
             self.tell(joined)
+
+    @precondition(lambda self: any(hands.leftover for hands in self.world.workers.values()))
+    @rule(data=DATA, again=st.booleans())
+    def a_lane_that_was_busy_is_freed(self, data: Any, again: bool) -> None:
+        name = one_of(data, sorted(name for name, hands in self.world.workers.items() if hands.leftover))
+        lane = self.world.workers[name].leftover.pop()
+        self.tell(ev.LaneFreed(worker=name, lane=lane))
+        if again:
+            self.tell(self.world.log[-1][0])
 
     @precondition(lambda self: self.world.workers)
     @rule(data=DATA, drains=st.booleans())

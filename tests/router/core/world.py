@@ -44,6 +44,12 @@ class Hands:
     joined: ev.WorkerJoined
     lanes: list[Lane | None]
     draining: bool = False
+    leftover: set[int] = field(default_factory=set)
+    """Lanes that still compute what another router gave them."""
+
+    @property
+    def has_free_lane(self) -> bool:
+        return any(lane is None and number not in self.leftover for number, lane in enumerate(self.lanes))
 
     @property
     def has_apart(self) -> bool:
@@ -55,12 +61,13 @@ class Hands:
 
     @property
     def running(self) -> int:
-        return sum(lane is not None and not lane.paused and not lane.left for lane in self.lanes)
+        batches = sum(lane is not None and not lane.paused and not lane.left for lane in self.lanes)
+        return batches + len(self.leftover)
 
     @property
     def has_room(self) -> bool:
         """Whether it could begin a batch."""
-        return None in self.lanes and self.running < self.slots
+        return self.has_free_lane and self.running < self.slots
 
     def serves(self, model: str) -> bool:
         return model in self.joined.models and not self.draining
@@ -217,6 +224,7 @@ class World:
         hands = self.workers[start.worker]
         assert hands.serves(start.model)
         assert hands.lanes[start.lane] is None, "a lane is never booked twice"
+        assert start.lane not in hands.leftover, "a lane that still computes is not free"
         assert hands.running < hands.slots, "a slot runs one batch"
         assert 1 <= len(start.assignments) <= hands.joined.max_batch
         assert start.batch not in self.batches
@@ -268,12 +276,22 @@ class World:
                 if hands.has_room:
                     assert self._is_slow(hands, known)
                     assert self.timer is not None, "it is looked at again"
-                elif None in hands.lanes:
-                    running = [lane.level for lane in hands.lanes if lane and not lane.paused]
-                    assert max(running) <= self.level(known) or self._has_patience(known.arrived.model)
+                elif hands.has_free_lane:
+                    running = [
+                        lane.level
+                        for lane in hands.lanes
+                        if lane and not lane.paused and self._is_wanted(lane)
+                    ]
+                    assert max(running, default=0) <= self.level(known) or self._has_patience(
+                        known.arrived.model
+                    )
         for hands in self.workers.values():
             if any(lane and lane.paused for lane in hands.lanes):
-                assert hands.running == hands.slots, "what is paused goes on when a slot is free"
+                assert hands.running >= hands.slots, "what is paused goes on when a slot is free"
+
+    def _is_wanted(self, lane: Lane) -> bool:
+        """Whether somebody waits for what it runs: if not, it ends without being paused for anything."""
+        return any(self.running(assignment) for assignment in lane.live)
 
     def _has_patience(self, model: str) -> bool:
         """Whether one with a deadline waits: it, and who stands behind it, let what runs go on for a while."""

@@ -98,7 +98,7 @@ class RoutesKnown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerJoined:
-    """A worker offers all its lanes, free."""
+    """A worker offers all its lanes, free but for `busy`."""
 
     worker: str
     lanes: int
@@ -110,6 +110,8 @@ class WorkerJoined:
     """What its models cost there, where somebody has measured it."""
     tasks: Mapping[str, Task] = field(default_factory=dict)
     """What its models are for; those that are not in it generate."""
+    busy: frozenset[int] = frozenset()
+    """Lanes that still compute what another router gave them: not free before `LaneFreed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +197,14 @@ class BatchEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaneFreed:
+    """A lane that was busy when its worker joined is free."""
+
+    worker: str
+    lane: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAsked:
     """Somebody wants a request ended; `kind` is CANCELLED or EXPIRED."""
 
@@ -258,6 +268,7 @@ Event = (
     | EntryFailed
     | EntryStopped
     | BatchEnded
+    | LaneFreed
     | CancelAsked
     | RequestTaken
     | PeersServe

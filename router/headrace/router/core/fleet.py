@@ -13,7 +13,7 @@ from headrace.contract.values import Priority, Task
 from headrace.router.core.cost import UNKNOWN, CostModel
 from headrace.router.core.kept import AfterStatic
 from headrace.router.core.lockstep import duration_s
-from headrace.router.core.worker import KEPT, TYPICAL, Batch, Worker
+from headrace.router.core.worker import KEPT, LEFTOVER, TYPICAL, Batch, Worker
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Fleet:
     _rooms: dict[str, int] = field(default_factory=dict)
     """What `room` gave since a worker last came or went."""
     _fastest: dict[str, CostModel] = field(default_factory=dict)
-    """What `fastest` gave since a worker last came or went."""
+    """What `fastest` gave since a worker last came, went or was freed."""
     _speeds: dict[str, float] = field(default_factory=dict)
     """What `speed` gave since then."""
     _levels: list[int] = field(default_factory=lambda: [0] * len(Priority))
@@ -47,7 +47,9 @@ class Fleet:
         models: frozenset[str],
         costs: Mapping[str, ModelCost],
         tasks: Mapping[str, Task] | None = None,
+        busy: Collection[int] = (),
     ) -> None:
+        """`busy`: lanes that still compute what another router gave them."""
         assert name not in self.workers, "a worker is lost before it joins again"
         assert lanes > 0, "a worker has a lane"
         self._joined += 1
@@ -59,7 +61,8 @@ class Fleet:
                 model: CostModel(costs.get(model, UNKNOWN), (tasks or {}).get(model, Task.GENERATE))
                 for model in sorted(models)
             },
-            lanes=[None] * lanes,
+            lanes=[LEFTOVER if lane in busy else None for lane in range(lanes)],
+            running=len(busy),
             number=self._joined,
         )
         worker.pace = {model: duration_s(cost, (TYPICAL,)) for model, cost in worker.costs.items()}
@@ -156,13 +159,23 @@ class Fleet:
         if worker is None or not 0 <= lane < len(worker.lanes):
             return None
         batch = worker.lanes[lane]
-        if batch is None or batch.number != number:
+        if not isinstance(batch, Batch) or batch.number != number:
             return None
         worker.lanes[lane] = None
         worker.running -= batch.runs
         self._levels[batch.level] -= batch.runs
         self._changed(worker)
         return batch
+
+    def free(self, name: str, lane: int) -> None:
+        """What was left over on a lane has ended; nothing happens where there was nothing."""
+        worker = self.workers.get(name)
+        if worker is None or not 0 <= lane < len(worker.lanes) or worker.lanes[lane] is not LEFTOVER:
+            return
+        worker.lanes[lane] = None
+        worker.running -= 1
+        self._changed(worker)
+        self._forget()
 
     def serving(self, model: str) -> Iterator[Worker]:
         """The workers that have `model` and stay."""
@@ -188,6 +201,10 @@ class Fleet:
     def slots(self, model: str) -> int:
         return sum(w.slots for w in self.serving(model))
 
+    def held_up(self, model: str) -> bool:
+        """Whether all workers of `model` are."""
+        return all(w.held_up for w in self.serving(model))
+
     def slots_of_any(self, models: Collection[str]) -> tuple[int, int]:
         """The slots of the workers that serve any of these models, and those of them that are open."""
         serving = [w for w in self.workers.values() if not (w.draining or w.costs.keys().isdisjoint(models))]
@@ -203,20 +220,20 @@ class Fleet:
         return room
 
     def fastest(self, model: str) -> CostModel | None:
-        """What `model` costs on the worker that was the fastest for it when one last came or went; None where nobody
-        serves it.
+        """What `model` costs on the worker that was the fastest for it when one last came, went or was freed, of those
+        that are not held up if there is one; None where nobody serves it.
         """
         if (known := self._fastest.get(model)) is None:
-            best = min(self.serving(model), key=lambda w: w.pace[model], default=None)
+            best = min(self.serving(model), key=lambda w: (w.held_up, w.pace[model]), default=None)
             if best is None:
                 return None
             known = self._fastest[model] = best.costs[model]
         return known
 
     def faster(self, than: Worker, model: str, factor: float) -> list[Worker]:
-        """The workers that are more than `factor` times as fast as one of them."""
+        """The workers that are more than `factor` times as fast as one of them, and not held up."""
         limit = than.pace[model] / factor
-        return [w for w in self.serving(model) if w.pace[model] < limit]
+        return [w for w in self.serving(model) if w.pace[model] < limit and not w.held_up]
 
     def relative(self, worker: Worker, model: str) -> float:
         """How fast a worker is, the fastest being 1."""
@@ -224,9 +241,11 @@ class Fleet:
         return 1.0 if best is None else min(1.0, duration_s(best, (TYPICAL,)) / worker.pace[model])
 
     def speed(self, model: str) -> float:
-        """The slots of `model`, each counted by how fast its worker was when one last came or went."""
+        """The slots of `model` without those that are held up, each counted by how fast its worker was when one last
+        came, went or was freed.
+        """
         if (known := self._speeds.get(model)) is None:
-            known = sum(w.slots * self.relative(w, model) for w in self.serving(model))
+            known = sum((w.slots - w.leftovers) * self.relative(w, model) for w in self.serving(model))
             self._speeds[model] = known
         return known
 
@@ -240,7 +259,7 @@ class Fleet:
                 continue
             pace = worker.pace_class(model)
             for batch in worker.batches():
-                if batch.level > level and batch.runs:
+                if batch.level > level and batch.runs and not batch.stuck:
                     spare = batch.slack_s > batch.paused_s
                     key = (batch.stepping, spare, batch.level, -pace, batch.residual_s(now), -batch.number)
                     if best is None or key > best[0]:

@@ -109,7 +109,7 @@ class Outlook:
                     residual_s = min(residual_s, patience_s)
                 slots.append((residual_s, speed))
                 busy += 1
-            slots += [(0.0, speed)] * (worker.slots - busy)
+            slots += [(0.0, speed)] * (worker.slots - worker.leftovers - busy)
         size = self._sizes.get(model, 1.0)
         batch_s = self.share(model) * work_s * size / ahead if ahead else 0.0
         return ahead, _free_s(slots, int(ahead / size), batch_s)
@@ -121,6 +121,8 @@ class Outlook:
             ready_at_s = self._fleet.ready_at_s(held.model)
             loading_s = None if ready_at_s is None else max(0.0, ready_at_s - now)
             return QueuePosition(ahead=ahead, estimated_wait_s=loading_s)
+        if self._fleet.held_up(held.model):
+            return QueuePosition(ahead=ahead, estimated_wait_s=None)
         return QueuePosition(ahead=ahead, estimated_wait_s=wait_s)
 
     def _forecast(self, model: str) -> Forecast:

@@ -78,6 +78,6 @@ def choose(
 
 
 def _free_in_s(worker: Worker, now: float) -> list[float]:
-    """In how many seconds each slot of a worker is free."""
+    """In how many seconds each slot of a worker is free, as far as that can be told."""
     ends = [batch.residual_s(now) for batch in worker.batches() if batch.runs]
-    return ends + [0.0] * (worker.slots - len(ends))
+    return ends + [0.0] * (worker.slots - worker.leftovers - len(ends))

@@ -165,6 +165,7 @@ class Scheduler:
                     models=event.models,
                     costs=event.costs,
                     tasks=event.tasks,
+                    busy=event.busy,
                 )
                 self._demand.all_changed()
             case ev.ModelCame(worker=worker, model=model, cost=cost):
@@ -194,6 +195,8 @@ class Scheduler:
                 return self._lives.hand_back(assignment, "handed back by its worker")
             case ev.BatchEnded():
                 return self._batch_ended(event, now)
+            case ev.LaneFreed(worker=worker, lane=lane):
+                self._fleet.free(worker, lane)
             case ev.CancelAsked():
                 return self._cancel_asked(event)
             case ev.RequestTaken(request_id=request_id):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf, log
 
 from headrace.router.core.cost import CostModel
-from headrace.router.core.held import Held
+from headrace.router.core.held import Held, Running
 from headrace.router.core.kept import AfterStatic
 from headrace.router.core.lockstep import Extent, duration_s
 
@@ -74,6 +74,16 @@ class Batch:
             held.context > context for held, (context, _) in zip(self.members, self.extents, strict=True)
         )
 
+    @property
+    def stuck(self) -> bool:
+        """Whether all its members have ended and its prefill goes on: it keeps its slot until that is over, paused or
+        not.
+        """
+        return not self.stepping and not any(
+            isinstance(held.state, Running) and held.state.assignment == number
+            for held, number in zip(self.members, self.assignments, strict=True)
+        )
+
     def ran_s(self, now: float) -> float:
         """How long it has run."""
         return (now if self.paused_at_s is None else self.paused_at_s) - self.started_s - self.paused_s
@@ -90,6 +100,16 @@ class Batch:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What a lane still computes for a router that is gone: it takes a slot, and nothing ends it but itself. For how
+    much longer nobody knows.
+    """
+
+
+LEFTOVER = Leftover()
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Worker:
     """A worker that joined. Written by Fleet alone."""
@@ -99,7 +119,7 @@ class Worker:
     slots: int
     costs: dict[str, CostModel]
     """Of each model that it serves."""
-    lanes: list[Batch | None]
+    lanes: list[Batch | Leftover | None]
     """None = free."""
     number: int
     """Counts those that joined."""
@@ -107,7 +127,7 @@ class Worker:
     """Seconds for a typical request of each model: by it workers are compared."""
     draining: bool = False
     running: int = 0
-    """Batches that are not paused."""
+    """Batches that are not paused, and what is left over."""
     coming: Mapping[str, float | None] = field(default_factory=dict)
     """Models that it is about to serve, each with when it is expected to, as far as that is known."""
     kept: set[tuple[str, str]] = field(default_factory=set)
@@ -120,7 +140,17 @@ class Worker:
 
     @property
     def has_apart(self) -> bool:
-        return any(batch is not None and batch.apart for batch in self.lanes)
+        return any(batch.apart for batch in self.batches())
+
+    @property
+    def leftovers(self) -> int:
+        """Slots of which nobody knows when they are free."""
+        return min(self.slots, self.lanes.count(LEFTOVER))
+
+    @property
+    def held_up(self) -> bool:
+        """Whether that is all of them: nothing can be said of when it begins a batch."""
+        return self.leftovers == self.slots
 
     @property
     def can_make_room(self) -> bool:
@@ -154,11 +184,11 @@ class Worker:
         return duration_s(self.costs[model], (extent,))
 
     def batches(self) -> Iterator[Batch]:
-        return (batch for batch in self.lanes if batch is not None)
+        return (batch for batch in self.lanes if isinstance(batch, Batch))
 
     def to_resume(self) -> Batch | None:
         """The paused batch to go on with first: the most urgent, of these the oldest."""
-        paused = [batch for batch in self.lanes if batch is not None and batch.paused and not batch.left]
+        paused = [batch for batch in self.batches() if batch.paused and not batch.left]
         return min(paused, key=lambda batch: (batch.level, batch.number), default=None)
 
 
