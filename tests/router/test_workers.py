@@ -229,6 +229,13 @@ async def test_more_slots_than_lanes_are_refused(workers: Workers) -> None:
         assert (await worker.hears()).welcome
 
 
+async def test_a_busy_lane_is_none_that_the_worker_has_not(workers: Workers) -> None:
+    """A join that names one is none of a worker of ours."""
+    with pytest.raises(MalformedMessage, match="busy lane"):
+        async with joined(workers, replace(JOIN, busy_lanes=(2,))) as worker:
+            await worker.hears()
+
+
 async def test_a_worker_is_told_to_leave_by_its_name(workers: Workers) -> None:
     """And the operator how long that takes at most, by the worker's own settings."""
     async with joined(workers) as worker:
@@ -267,6 +274,23 @@ class Told:
             while len(found := [event for event in self.events if isinstance(event, kind)]) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         return found
+
+
+async def test_a_lane_that_still_computes_is_told_to_the_core_until_it_is_free() -> None:
+    """Operators see it as busy; a word on a lane that was not, or is free already, is nobody's."""
+    told = Told(("m", "1"))
+    async with joined(told.workers, replace(JOIN, busy_lanes=(1,))) as worker:
+        await worker.hears()
+        assert [event.busy for event in await told.until(ev.WorkerJoined)] == [{1}]
+        assert told.workers.members()[0].busy_lanes == 1
+        worker.says.put_nowait(WorkerMessage(freed=(0, 1, 1, 7)))
+        worker.says.put_nowait(WorkerMessage(draining=True))
+        hearing = asyncio.create_task(worker.hears())
+        await told.until(ev.WorkerDraining)
+        assert await told.until(ev.LaneFreed) == [ev.LaneFreed(worker="id-1", lane=1)]
+        assert told.workers.members()[0].busy_lanes == 0
+        hearing.cancel()
+        await asyncio.wait({hearing})
 
 
 async def test_models_come_and_go_on_the_stream() -> None:

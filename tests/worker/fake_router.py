@@ -35,6 +35,7 @@ class Stream:
         self._router_id = router_id
         self.heard: dict[int, Heard] = {}
         self.ended: dict[int, int] = {}  # batch → lane
+        self.freed: list[int] = []  # lanes
         self.draining = False
         self.closed = False  # by the worker
         self.messages = 0
@@ -80,6 +81,7 @@ class Stream:
                 heard.end = progress.end
             for ended in message.ended:
                 self.ended[ended.batch] = ended.lane
+            self.freed += message.freed
             self.draining = self.draining or message.draining
             self.changed.notify_all()
 

@@ -282,6 +282,22 @@ async def test_a_lane_whose_engine_is_not_free_yet_takes_the_next_batch(bench_fo
         assert bench.finish(1) is FinishReason.LENGTH
 
 
+async def test_a_lane_is_said_to_be_free_when_its_abandoned_batch_has_ended(bench_for: BenchFor) -> None:
+    """A prefill that was under way goes on: until it is over the lane is among those to tell the next router of."""
+    engine = GatedEngine()
+    async with bench_for(engine) as bench:
+        bench.crew.start(batch(1, entry(1, prompt(6), 200), lane=1))
+        bench.crew.cancel(1)
+        assert bench.crew.abandoned_lanes == ()
+        bench.crew.abandon()
+        assert bench.crew.abandoned_lanes == (1,)
+        assert bench.stream.freed == []
+        engine.let(1)
+        await bench.stream.until(lambda: bench.stream.freed == [1])
+        assert bench.crew.abandoned_lanes == ()
+        assert bench.stream.ended == {}, "the next router knows nothing of the batch"
+
+
 async def test_a_batch_that_waits_for_its_lane_can_be_abandoned_too(bench_for: BenchFor) -> None:
     """Routers may be lost one after another; of all their batches only the last one's is computed."""
     engine = GatedEngine()

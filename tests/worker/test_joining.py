@@ -7,10 +7,12 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import structlog
@@ -19,6 +21,7 @@ from headrace.contract.log_level import LogLevel
 from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.store import ModelStore
 from headrace.worker import session
+from headrace.worker.fake_engine import FakeEngine
 from tests.worker.conftest import WorkerFor
 from tests.worker.fake_router import FakeRouter, Stream, serve_router
 from tests.worker.tiny_model import batch, entry, prompt
@@ -87,6 +90,45 @@ async def test_a_dead_router_is_passed_over_and_one_that_returns_is_joined(
     async with serve_router(port) as back:
         await works(await back.stream(timeout_s=5), 2)
         await working.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("drains", [True, False])
+async def test_the_next_router_is_told_which_lanes_still_compute(
+    router: FakeRouter,
+    other: FakeRouter,
+    store: ModelStore,
+    worker_for: WorkerFor,
+    monkeypatch: pytest.MonkeyPatch,
+    drains: bool,
+) -> None:
+    """A cancelled request's prefill goes on though its router has drained, or is lost: its lane is said to be busy in
+    the join, and to be free once the prefill is over; the other lane works meanwhile.
+    """
+    prefilled, run = threading.Event(), FakeEngine.run
+
+    def slow_run(engine: FakeEngine, prompts: Sequence[Sequence[int]], **how: Any) -> None:
+        assert len(prompts[0]) < 100 or prefilled.wait(30)
+        run(engine, prompts, **how)
+
+    monkeypatch.setattr(FakeEngine, "run", slow_run)
+    install_fake_model(store)
+    async with worker_for(f"{router.address},{other.address}", **{"worker.lanes": 2}):
+        try:
+            first = await router.stream()
+            first.start(batch(1, entry(1, prompt(100), 5), lane=1))
+            first.send(cancel=(1,), draining=drains)
+            await first.until(lambda: 1 in first.heard)
+            first.break_off()
+            second = await other.stream()
+            assert second.join.busy_lanes == (1,)
+            await works(second, 1)
+            assert second.freed == []
+        finally:
+            prefilled.set()
+        await second.until(lambda: second.freed == [1])
+        assert set(second.ended) == {1}
+        second.break_off()
+        assert (await router.stream(1)).join.busy_lanes == ()
 
 
 async def test_a_router_that_drains_is_left_for_another(

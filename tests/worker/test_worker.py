@@ -59,7 +59,7 @@ async def test_it_says_what_it_is_and_answers(
 async def test_a_broken_stream_ends_its_batches_and_it_joins_again(
     router: FakeRouter, store: ModelStore, worker_for: WorkerFor
 ) -> None:
-    """The new stream begins with all lanes free, and nothing of the old batches is said on it."""
+    """On the new stream its lanes take batches at once, and nothing of the old batches is said on it."""
     install_fake_model(store, timing=SLOW)
     async with worker_for(router.address):
         first = await router.stream()

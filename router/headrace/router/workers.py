@@ -366,8 +366,8 @@ def _check_join(join: WorkerJoin) -> None:
         raise MalformedMessage(
             "WorkerMessage.join",
             f"needs worker_id and name of letters, digits, '_' and '-', a device of {', '.join(DEVICES)},"
-            f" 1 … {MAX_LANES} lanes, no more slots than lanes, no busy lane that it has not, a max_batch of 1 … {MAX_BATCH}, and at most"
-            f" {MAX_MODELS} models with versions, and metrics at host:port or nowhere",
+            f" 1 … {MAX_LANES} lanes, no more slots than lanes, no busy lane but those, a max_batch of 1 … {MAX_BATCH},"
+            f" and at most {MAX_MODELS} models with versions, and metrics at host:port or nowhere",
         )
     for model in join.models:
         _check_cost("WorkerMessage.join.models", model)

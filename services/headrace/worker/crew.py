@@ -136,7 +136,7 @@ class Crew:
         self.abandon()
 
     def abandon(self) -> None:
-        """Ends all batches without a word to the router. Lanes are free for another one as soon as their engines are."""
+        """Ends all batches without a word to the router. A lane is free for another one as soon as its engine is."""
         for index, batch in self._running.items():
             batch.abandon()
             if index in self._abandoned:

@@ -30,7 +30,9 @@ DRAINED_S = 10.0
 class Link:
     """Opens a session, and another with the next router when it has ended, until `shutdown` is requested.
 
-    A stream that breaks ends all batches: their requests go on elsewhere, and this worker joins another at once. The log has one line for each change between joined and away, however many tries there are.
+    A stream that breaks ends all batches: their requests go on elsewhere, and this worker joins another at once, and
+    says which lanes still compute. The log has one line for each change between joined and away, however many tries
+    there are.
     Writers: `run` and what it calls.
     """
 

@@ -90,6 +90,7 @@ def joined(
     max_batch: int = 4,
     models: str = "m",
     cost: ModelCost | None = None,
+    busy: Iterable[int] = (),
 ) -> WorkerJoined:
     """A worker joins; each letter of `models` is a model, and all cost `cost`."""
     return WorkerJoined(
@@ -99,6 +100,7 @@ def joined(
         max_batch=max_batch,
         models=frozenset(models),
         costs={} if cost is None else dict.fromkeys(models, cost),
+        busy=frozenset(busy),
     )
 
 

@@ -18,7 +18,9 @@ TYPICAL: Extent = (128, 64.0)
 PACE_STEP = 0.2
 """Workers within some tenth of one another are about equally fast."""
 OVERDUE_SHARE = 0.25
-"""Of its expected time, for how much longer a batch that has passed it is expected to run."""
+"""Of the time that it has run, for how much longer a batch that has passed its expected time is expected to: one of which
+too little was expected is not thought to end at any moment for ever.
+"""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -90,7 +92,8 @@ class Batch:
 
     def residual_s(self, now: float) -> float:
         """How much longer it is expected to run."""
-        return max(self.expected_s - self.ran_s(now), OVERDUE_SHARE * self.expected_s)
+        ran_s = self.ran_s(now)
+        return max(self.expected_s - ran_s, OVERDUE_SHARE * max(self.expected_s, ran_s))
 
     def made(self) -> list[Extent]:
         """Its members with the output, or the texts, that they really made on this lane."""
