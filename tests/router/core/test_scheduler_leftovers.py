@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.contract.values import Priority
 from headrace.router.core.commands import Start, Stop
-from headrace.router.core.events import CancelAsked, LaneFreed, WorkerLost, Woke
+from headrace.router.core.events import CancelAsked, LaneFreed, Woke, WorkerLost
 from tests.router.core.dialogue import Dialogue, batches, costs, ended, groups, joined, made, request
 
 FAST, SLOW = costs(step_s=0.01), costs(step_s=0.01, slower=20.0)

@@ -18,8 +18,8 @@ TYPICAL: Extent = (128, 64.0)
 PACE_STEP = 0.2
 """Workers within some tenth of one another are about equally fast."""
 OVERDUE_SHARE = 0.25
-"""Of the time that it has run, for how much longer a batch that has passed its expected time is expected to: one of which
-too little was expected is not thought to end at any moment for ever.
+"""Of the time that it has run, for how much longer a batch that has passed its expected time is expected to run: one of
+which too little was expected is not for ever about to end.
 """
 
 
