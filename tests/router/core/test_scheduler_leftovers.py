@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.contract.values import Priority
+from headrace.contract.values import Priority, Sampling
 from headrace.router.core.commands import Start, Stop
 from headrace.router.core.events import CancelAsked, LaneFreed, Woke, WorkerLost
 from tests.router.core.dialogue import Dialogue, batches, costs, ended, groups, joined, made, request
@@ -33,6 +33,25 @@ def test_a_request_goes_to_a_slow_worker_rather_than_to_one_that_is_held_up() ->
     """For how long that will be nobody knows, so it is not waited for."""
     mesh = Dialogue(joined("fast", cost=FAST, busy={0}), joined("slow", cost=SLOW), slower=3.0)
     assert mesh.start(request()).worker == "slow"
+
+
+def test_a_busy_slot_beside_another_is_not_waited_for() -> None:
+    """Of a worker that has one, the other slots count alone."""
+    mesh = Dialogue(joined("fast", lanes=2, cost=FAST, busy={0}), joined("slow", cost=SLOW), slower=3.0)
+    endless = Sampling(ignore_end=True)
+    assert mesh.start(request("long", max_tokens=2000, sampling=endless)).worker == "fast"
+    assert mesh.start(request("small")).worker == "slow"
+
+
+def test_the_fastest_is_one_that_is_not_held_up() -> None:
+    """Work and first tokens are reckoned by it; by the other again once that is freed."""
+    mesh = Dialogue(joined("fast", cost=FAST, busy={0}), joined("slow", cost=SLOW))
+    fleet = mesh.scheduler._fleet
+    assert fleet.fastest("m") is fleet.workers["slow"].costs["m"]
+    assert fleet.speed("m") == 1.0
+    mesh.tell(LaneFreed(worker="fast", lane=0))
+    assert fleet.fastest("m") is fleet.workers["fast"].costs["m"]
+    assert 1.0 < fleet.speed("m") < 1.2
 
 
 def test_a_worker_that_is_held_up_is_nobodys_estimate() -> None:
