@@ -288,13 +288,13 @@ async def test_a_lane_is_said_to_be_free_when_its_abandoned_batch_has_ended(benc
     async with bench_for(engine) as bench:
         bench.crew.start(batch(1, entry(1, prompt(6), 200), lane=1))
         bench.crew.cancel(1)
-        assert bench.crew.abandoned_lanes == ()
+        assert list(bench.crew.abandoned_lanes) == []
         bench.crew.abandon()
-        assert bench.crew.abandoned_lanes == (1,)
+        assert list(bench.crew.abandoned_lanes) == [1]
         assert bench.stream.freed == []
         engine.let(1)
         await bench.stream.until(lambda: bench.stream.freed == [1])
-        assert bench.crew.abandoned_lanes == ()
+        assert list(bench.crew.abandoned_lanes) == []
         assert bench.stream.ended == {}, "the next router knows nothing of the batch"
 
 
