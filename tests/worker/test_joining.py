@@ -104,10 +104,12 @@ async def test_the_next_router_is_told_which_lanes_still_compute(
     """A cancelled request's prefill goes on though its router has drained, or is lost: its lane is said to be busy in
     the join, and to be free once the prefill is over; the other lane works meanwhile.
     """
-    prefilled, run = threading.Event(), FakeEngine.run
+    began, prefilled, run = threading.Event(), threading.Event(), FakeEngine.run
 
     def slow_run(engine: FakeEngine, prompts: Sequence[Sequence[int]], **how: Any) -> None:
-        assert len(prompts[0]) < 100 or prefilled.wait(30)
+        if len(prompts[0]) >= 100:
+            began.set()
+            assert prefilled.wait(30)
         run(engine, prompts, **how)
 
     monkeypatch.setattr(FakeEngine, "run", slow_run)
@@ -116,6 +118,7 @@ async def test_the_next_router_is_told_which_lanes_still_compute(
         try:
             first = await router.stream()
             first.start(batch(1, entry(1, prompt(100), 5), lane=1))
+            assert await asyncio.to_thread(began.wait, 30)
             first.send(cancel=(1,), draining=drains)
             await first.until(lambda: 1 in first.heard)
             first.break_off()
