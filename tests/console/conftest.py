@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from headrace.console import app as console_app
 from headrace.contract.state_wire import encode_state
 from headrace.contract.subjects import STATE_ASK, state_subject
+from headrace.runtime.nats_flush import flushed
 from headrace.runtime.nats_layout import ensure_layout
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import load_settings
@@ -65,7 +66,7 @@ class Console:
         """The routers of the crowd show themselves once."""
         for state in self.crowd.step():
             await self.nats.publish(state_subject(state.router), encode_state(state))
-        await self.nats.flush()
+        await flushed(self.nats)
 
     async def state(self) -> Any:
         """All rows."""

@@ -28,6 +28,7 @@ from headrace.contract.subjects import ADMIN_STATUS, MEMBERS_BUCKET, log_subject
 from headrace.contract.values import TokenChunk
 from headrace.gateway.guard import Guard, is_local
 from headrace.runtime.nats_admin import AdminAnswers
+from headrace.runtime.nats_flush import flushed
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import Settings
 from tests.gateway.acting_router import LIMIT_S, ActingRouter
@@ -54,7 +55,7 @@ class Played:
 
     async def listen(self, nc: Client) -> None:
         await self._answers.listen()
-        await nc.flush()
+        await flushed(nc)
 
     def _drain(self, kind: MemberKind, member_id: str) -> DrainBegun | None:
         found = [member for member in self._members if (member.kind, member.id) == (kind, member_id)]

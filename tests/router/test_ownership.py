@@ -20,6 +20,7 @@ from headrace.router.gateways import Gateways
 from headrace.router.leases import Leases
 from headrace.router.ledger import Hold, Ledger, Record
 from headrace.router.ownership import Ownership
+from headrace.runtime.nats_flush import flushed
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.nats_state import Link, LinkState, NatsHealth
 from tests.router.records import a_record, letters
@@ -75,7 +76,7 @@ async def router(
         taken=let_go,
     )
     await ownership.listen()
-    await client.flush()
+    await flushed(client)
     try:
         yield Router(client, ledger, ownership, health, taken, lost)
     finally:
@@ -91,7 +92,7 @@ async def test_an_owner_says_so_and_nobody_else_says_anything(nats_server: Embed
         a.holds(other)
         assert await b.ownership.claim(owned) == Running(sequence=7)
         assert await b.ownership.claim(claimed) is None
-        await a.client.flush()
+        await flushed(a.client)
         assert await a.loses() == [claimed]
         foreign = a_record(id=other.id)  # of another tenant
         assert await b.ownership.claim(foreign) is None
@@ -126,8 +127,8 @@ async def test_another_message_of_the_id_is_another_request(nats_server: Embedde
         a.holds(first)
         assert await b.ownership.claim(second) == Running(sequence=7)
         await b.ownership._say_taken(second)
-        await b.client.flush()
-        await a.client.flush()
+        await flushed(b.client)
+        await flushed(a.client)
         assert a.taken == []
         first.hold = Hold.RELEASED
         assert isinstance(await b.ownership.claim(first), HandOver)
@@ -151,7 +152,7 @@ async def test_who_is_alone_neither_waits_nor_is_waited_for(nats_server: Embedde
         began_s = time.monotonic()
         assert await a.ownership.claim(record) is None
         assert time.monotonic() - began_s < WAIT_S
-        await b.client.flush()
+        await flushed(b.client)
         assert await b.loses() == [record], "one that was thought gone hears of it"
 
 
@@ -191,7 +192,7 @@ async def test_words_that_are_no_claims_change_nothing(nats_server: EmbeddedNats
         subject = claim_subject("default", record.id)
         for wrong, body in [(subject, b"\xff\xff"), (f"{subject}.more", b""), ("hr.v1.claim.x", b"")]:
             await b.client.publish(wrong, body, reply="somewhere")
-        await b.client.flush()
+        await flushed(b.client)
         assert await b.ownership.ask(record) == Running(sequence=7)
         assert a.taken == []
 
@@ -227,7 +228,7 @@ async def test_tokens_are_held_back_until_nobody_else_has_the_request(nats_serve
         record = a_record(a.client, reply_to="replies.a")
         a.holds(record)
         events = await b.client.subscribe("replies.a")
-        await b.client.flush()
+        await flushed(b.client)
         async with publishing(a, record) as (delivery, _):
             began_s = time.monotonic()
             for index, letter in enumerate("abc"):
@@ -251,7 +252,7 @@ async def test_tokens_of_a_request_that_another_runs_are_never_sent(nats_server:
         a.holds(record)
         b.holds(same)
         events = await b.client.subscribe("replies.b")
-        await b.client.flush()
+        await flushed(b.client)
         async with publishing(a, record) as (delivery, gone):
             record.keep(letters(0, "abc"))
             delivery.tokens(record, letters(0, "abc"))

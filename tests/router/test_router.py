@@ -12,6 +12,7 @@ from headrace.contract.queue_wire import decode_dead_letter
 from headrace.contract.subjects import cancel_subject
 from headrace.contract.values import Failure, FinishReason, OutcomeKind, Priority, TokenChunk
 from headrace.contract.work import BatchEnded, EntryEnd, EntryProgress
+from headrace.runtime.nats_flush import flushed
 from tests.router.conftest import Mesh, a_request
 from tests.router.peers import gateway, worker
 
@@ -148,7 +149,7 @@ async def test_a_request_cancelled_before_it_is_pulled_is_never_computed(mesh: M
     router = await mesh.start_router("r-1")
     request = a_request()
     await mesh.nats.publish(cancel_subject(request.tenant, request.id))
-    await mesh.nats.flush()
+    await flushed(mesh.nats)
     async with worker(router.address, mesh.model):
         await mesh.publish(request)
         outcome = await mesh.result(request)

@@ -17,6 +17,7 @@ from headrace.contract.ids import derived_request_id
 from headrace.contract.values import GREEDY, Failure, OutcomeKind, Sampling
 from headrace.contract.work import BatchEnded, EntryEnd, EntryProgress, StartBatch
 from headrace.router.outcomes import Outcomes
+from headrace.runtime.nats_flush import flushed
 from tests.router.conftest import Mesh, a_request
 from tests.router.peers import ScriptedWorker, gateway, worker
 
@@ -69,7 +70,7 @@ class Events:
 
 async def events(mesh: Mesh, subject: str) -> Events:
     subscription = await mesh.nats.subscribe(subject)
-    await mesh.nats.flush()
+    await flushed(mesh.nats)
     return Events(subscription)
 
 

@@ -13,6 +13,7 @@ from nats.protocol.parser import Parser
 
 from headrace.runtime.nats_client import MAX_LINE_BYTES, LineParser
 from headrace.runtime.nats_connection import connect
+from headrace.runtime.nats_flush import flushed
 from headrace.runtime.nats_server import EmbeddedNats
 from tests.conftest import SettingsFor
 
@@ -59,7 +60,7 @@ async def test_every_message_that_a_server_passes_on_is_heard(
     states = []
     async with connect(settings_for(nats_server).nats, "test", lambda state: states.append(state.link)) as nc:
         await nc.subscribe("t.>", cb=heard.put)
-        await nc.flush()
+        await flushed(nc)
         await _publish(nats_server.url, *packets)
         async with asyncio.timeout(10):
             messages = [await heard.get() for _ in packets]
@@ -67,7 +68,7 @@ async def test_every_message_that_a_server_passes_on_is_heard(
         assert messages[1].subject == "t.a\x0bb"
         assert messages[0].subject == "t.��"
         assert (messages[-1].headers or {}).get("A") == "�"
-        await nc.flush()
+        await flushed(nc)
         assert len(states) == 1, "connected once, and never lost"
 
 

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from headrace.contract.errors import StartError
 from headrace.runtime.nats_connection import connect
+from headrace.runtime.nats_flush import flushed
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.nats_state import Link, LinkState, NatsHealth
 from headrace.runtime.nats_watch import backoff_s
@@ -110,7 +111,7 @@ async def test_server_restart(tmp_path: Path) -> None:
             connection = connect(settings(port=port), "test", states)
             nc = await connection.__aenter__()
             subscription = await nc.subscribe("word")
-            await nc.flush()
+            await flushed(nc)
         assert (await states.until(Link.DISCONNECTED)).problem
         await nc.publish("word", b"said while away")
         async with server:
@@ -172,7 +173,7 @@ async def test_leaving_sends_what_was_published(nats_server: EmbeddedNats) -> No
     here = settings(url=nats_server.url)
     async with connect(here, "reader") as reader:
         subscription = await reader.subscribe("last.words")
-        await reader.flush()
+        await flushed(reader)
         async with connect(here, "writer") as writer:
             for _ in range(100):
                 await writer.publish("last.words", b"x" * 1000)
@@ -243,7 +244,7 @@ async def test_dropped_messages_are_told(nats_server: EmbeddedNats) -> None:
         with capture_logs() as lines:
             for _ in range(10):
                 await nc.publish("flood", b"x")
-            await nc.flush()
+            await flushed(nc)
             await asyncio.wait_for(entered.wait(), 5)
         proceed.set()
     assert [line["event"] for line in lines] == ["NATS messages were dropped: a subscription is too slow"]

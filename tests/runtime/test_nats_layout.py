@@ -19,6 +19,7 @@ from headrace.contract.subjects import Queue
 from headrace.contract.values import Priority
 from headrace.runtime.nats_binary import find_nats_server
 from headrace.runtime.nats_connection import connect
+from headrace.runtime.nats_flush import flushed
 from headrace.runtime.nats_layout import (
     JetStreamMissing,
     Layout,
@@ -362,7 +363,7 @@ async def test_the_numbers_of_requests_never_come_again(
         second = await pulled()
         assert second.metadata.sequence.stream > first.metadata.sequence.stream
         await first.ack()
-        await nc.flush()
+        await flushed(nc)
         assert await list_queues(js) == {QUEUE: 1}
 
 

@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 from headrace.contract.claims import HandOver, Running
 from headrace.router.ledger import Hold, Ledger, Record
 from headrace.router.ownership import Ownership
+from headrace.runtime.nats_flush import flushed
 from headrace.runtime.nats_state import NatsHealth
 
 log = structlog.get_logger(__name__)
@@ -76,7 +77,7 @@ class Leases:
         if not said:
             return
         # What stands still may do so with all this unsent: it counts once the broker is known to have read it.
-        await self._connection.flush(max(1, round(self._ack_wait_s)))
+        await flushed(self._connection, max(1, round(self._ack_wait_s)))
         for record in said:
             record.leased_s = max(record.leased_s, said_s)
 

@@ -24,6 +24,7 @@ from nats.aio.client import Client
 
 from headrace.contract.errors import StartError
 from headrace.runtime.nats_client import NatsClient
+from headrace.runtime.nats_flush import flushed
 from headrace.runtime.nats_problem import problem_of
 from headrace.runtime.nats_state import Link, StateCallback
 from headrace.runtime.nats_watch import LinkWatch, backoff_s
@@ -124,7 +125,7 @@ async def _leave(nc: Client) -> None:
     with contextlib.suppress(OSError, nats.errors.Error):
         async with asyncio.timeout(_LEAVE_TIMEOUT_S):
             if nc.is_connected:
-                await nc.flush()
+                await flushed(nc)
             unsent = nc.pending_data_size
     if unsent:
         log.warning("NATS was not reachable at the end; what waited to be sent is lost", unsent_bytes=unsent)
