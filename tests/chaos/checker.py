@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headrace.contract.errors import Overloaded
 from headrace.contract.values import Outcome, OutcomeKind
 from tests.chaos.asked import Asked, Way
 from tests.chaos.blows import Struck
@@ -93,6 +94,8 @@ class Checker:
             allowed |= {K.CANCELLED}
         if asked.timeout_s is not None:
             allowed |= {K.EXPIRED}
+            if _too_late(durable):
+                allowed |= {K.REJECTED}
         if durable.kind not in allowed:
             self._violate("ended wrongly", brief(durable), seen)
         if durable.kind is K.EXPIRED and asked.timeout_s is not None and seen.known_s:
@@ -227,6 +230,12 @@ class Checker:
             and struck.back_s + DISTURBED_S >= seen.began_s
             for struck in self._blows
         )
+
+
+def _too_late(durable: Outcome) -> bool:
+    """Whether it was refused, before its first token, as that could not come by its deadline."""
+    failure = durable.failure
+    return failure is not None and failure.code == Overloaded.code and not durable.token_ids
 
 
 def _refusable(asked: Asked) -> bool:

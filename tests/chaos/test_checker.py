@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.contract.values import FinishReason, Outcome, OutcomeKind, TokenChunk, Usage
+from headrace.contract.values import Failure, FinishReason, Outcome, OutcomeKind, TokenChunk, Usage
 from headrace.models.fake import install_fake_model
 from headrace.models.store import ModelStore
 from tests.chaos.asked import Asked, Poison, Way
@@ -323,6 +323,21 @@ def test_nothing_expires_before_its_deadline(oracle: Oracle) -> None:
     assert case.broken() == set()
     case.seen.known_s = case.seen.first_asked_s + 1.5
     assert case.broken() == {"ended wrongly"}
+
+
+def test_only_what_has_a_deadline_is_refused_as_it_would_come_too_late(oracle: Oracle) -> None:
+    """And with nothing made; whatever else is rejected ended wrongly."""
+    too_late = Failure(code="OVERLOADED", message="its first token would come too late; retry in 0.1 s")
+    nothing = {"token_ids": (), "text": "", "text_lengths": (), "usage": Usage()}
+    for timeout_s, failure, broken in (
+        (2.0, too_late, set()),
+        (None, too_late, {"ended wrongly"}),
+        (2.0, replace(too_late, code="INVALID_REQUEST"), {"ended wrongly"}),
+    ):
+        case = Case(oracle, replace(ASKED, way=Way.DEADLINE, timeout_s=timeout_s))
+        case.keep(kind=OutcomeKind.REJECTED, finish_reason=None, failure=failure, **nothing)
+        case.reading.finished = None
+        assert case.broken() & {"ended wrongly"} == broken
 
 
 def test_a_cancelled_outcome_holds_a_beginning_of_the_answer(oracle: Oracle) -> None:
