@@ -48,6 +48,10 @@ FIRST_S = 10.0
 """For a stream's first event. All streams that begin at once must get theirs within it."""
 
 
+RECENT_BYTES = 1024 * 1024
+"""Of spans that gateways remember: full within seconds, as it fills for minutes otherwise, up to its bound."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a soak is made of."""
@@ -109,6 +113,7 @@ class Soak:
             "HEADRACE_WORKER_LANES": str(LANES * self._plan.streams // 1000),
             "HEADRACE_QUEUES_RESULT_MAX_AGE_S": KEPT_S,
             "HEADRACE_QUEUES_DUPLICATE_WINDOW_S": KEPT_S,
+            "HEADRACE_TRACES_RECENT_MAX_BYTES": str(RECENT_BYTES),
             "HEADRACE_WORKER_MODELS": MODEL,
             "HEADRACE_GATEWAY_MAX_CONCURRENT_STREAMS": str(2 * self._plan.streams),
         }
