@@ -26,7 +26,7 @@ from tests.otlp_receiver import OtlpReceiver, ReceivedSpan
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 LIMIT_S = 60.0
-TOKENS = 60
+TOKENS = 250
 PROCESSES = ("router-1", "router-2", "gateway", "worker-1", "worker-2")
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
