@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 from urllib.parse import urlsplit
 
 import pytest
@@ -69,6 +71,31 @@ async def test_every_message_that_a_server_passes_on_is_heard(
         assert messages[0].subject == "t.��"
         assert (messages[-1].headers or {}).get("A") == "�"
         await flushed(nc)
+        assert len(states) == 1, "connected once, and never lost"
+
+
+@pytest.mark.integration
+async def test_a_broker_that_answers_late_is_heard(
+    fresh_nats: EmbeddedNats, settings_for: SettingsFor
+) -> None:
+    """Who waited for its answer has given up; the connection is the same, and reads on."""
+    heard: asyncio.Queue[Msg] = asyncio.Queue()
+    states = []
+    assert fresh_nats.pid is not None
+    async with connect(settings_for(fresh_nats).nats, "test", lambda state: states.append(state.link)) as nc:
+        await nc.subscribe("t.>", cb=heard.put)
+        await flushed(nc)
+        os.kill(fresh_nats.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await flushed(nc)
+        finally:
+            os.kill(fresh_nats.pid, signal.SIGCONT)
+        await nc.publish("t.late", b"{}")
+        async with asyncio.timeout(10):
+            assert (await heard.get()).data == b"{}"
+            await flushed(nc)
         assert len(states) == 1, "connected once, and never lost"
 
 

@@ -77,7 +77,8 @@ class Leases:
         if not said:
             return
         # What stands still may do so with all this unsent: it counts once the broker is known to have read it.
-        await flushed(self._connection, max(1, round(self._ack_wait_s)))
+        async with asyncio.timeout(self._ack_wait_s / PARTS):  # the next words must not wait for these
+            await flushed(self._connection)
         for record in said:
             record.leased_s = max(record.leased_s, said_s)
 

@@ -1,8 +1,9 @@
 """nats-py's client, which no message from outside can make deaf.
 
 Anybody who may publish chooses the bytes of a subject and of a header block, and the server passes on whatever holds no
-blank or line break. The library ends its reading, or drops the connection and is sent the same message again, where
-a subject is not UTF-8, holds a vertical tab or makes its line long, and where a header block is none.
+blank or line break. The library ends its reading, or drops the connection and is sent the same message again, where a
+subject is not UTF-8, holds a vertical tab or makes its line long, and where a header block is none. Nor does a broker
+that answers late.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ class NatsClient(ReconnectingClient):
         if task is not None and task.cancelling() > before:
             raise asyncio.CancelledError
         return answer
+
+    async def _process_pong(self) -> None:
+        """As the library's, which ends its reading where the flush that sent the ping has given up meanwhile."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
