@@ -83,7 +83,7 @@ class Burials:
 
         async def keep() -> None:
             attempts, trace = message.metadata.num_delivered, extract(message.headers)
-            letter = letter_of(message, failure_of(error), attempts, trace, request_id)
+            letter = letter_of(message, Failure.of(error), attempts, trace, request_id)
             await self.keep(letter, message.metadata.sequence.stream)
 
         await self._end(message, keep)
@@ -100,7 +100,7 @@ class Burials:
                 code=error.code,
                 problem=str(error),
             )
-            await self._refuse(unread, failure_of(error))
+            await self._refuse(unread, Failure.of(error))
 
         await self._end(message, refuse)
 
@@ -109,7 +109,7 @@ class Burials:
         unread = unread_stray(stray, self._most_bytes)
         subject = stray.subject[:SHOWN_SUBJECT]
         log.warning("request.stray", request_id=unread.request_id, subject=subject, problem=str(error))
-        await self._refuse(unread, failure_of(error))
+        await self._refuse(unread, Failure.of(error))
 
     async def _end(self, message: Msg, keep: Callable[[], Awaitable[None]]) -> None:
         """Takes a message off its queue when it is kept. Delivered again while it waits for that, it waits no second
@@ -188,8 +188,3 @@ def letter_of(
         time_s=time.time(),
         trace=trace,
     )
-
-
-def failure_of(error: HeadraceError) -> Failure:
-    """An error as a consumer reads it."""
-    return Failure(code=error.code, message=str(error), field=getattr(error, "field", ""))

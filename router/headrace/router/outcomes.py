@@ -35,8 +35,8 @@ from headrace.contract.subjects import (
     RESULTS_STREAM,
     result_subject,
 )
-from headrace.contract.values import Outcome, OutcomeKind, PayloadReference
-from headrace.router.burials import Burials, failure_of, letter_of
+from headrace.contract.values import Failure, Outcome, OutcomeKind, PayloadReference
+from headrace.router.burials import Burials, letter_of
 from headrace.router.delivery import Delivery
 from headrace.router.ledger import Ledger, Record
 from headrace.router.metrics import RouterMetrics
@@ -267,7 +267,7 @@ def refusal(record: Record, error: HeadraceError) -> Outcome:
             kind = OutcomeKind.FAILED
         case _:
             kind = OutcomeKind.REJECTED
-    return record.outcome(kind, time.time(), failure=failure_of(error))
+    return record.outcome(kind, time.time(), failure=Failure.of(error))
 
 
 async def _nothing(record: Record, outcome: Outcome) -> None:

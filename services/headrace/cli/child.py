@@ -20,8 +20,6 @@ log = structlog.get_logger(__name__)
 
 _LAST_LINES_S = 1.0
 """How long the output of an ended child is read on: only something that the child left running keeps it open."""
-
-
 ENDED = "ended"
 """How a process ended that was asked to."""
 

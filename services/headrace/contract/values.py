@@ -8,6 +8,8 @@ from array import array
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from headrace.contract.errors import HeadraceError
+
 
 class Priority(enum.IntEnum):
     """How urgent a request is. Lower is more urgent: the value is the class that the scheduler orders by."""
@@ -106,6 +108,11 @@ class Failure:
     message: str
     field: str = ""
     retry_after_s: float = 0.0
+
+    @classmethod
+    def of(cls, error: HeadraceError) -> Failure:
+        """That of an error which says nothing of when to try again."""
+        return cls(code=error.code, message=str(error), field=getattr(error, "field", ""))
 
 
 _SAMPLED = frozenset(f"{flags:02x}" for flags in range(1, 256, 2))

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import structlog
 
 from headrace.contract.errors import EngineFailed, InvalidRequest
+from headrace.contract.values import Failure
 from headrace.contract.work import EntryEnd, StartBatch
 from headrace.worker.decode import Decode
 from headrace.worker.entry import Entry, open_entry
 from headrace.worker.gate import Turn
-from headrace.worker.held_batch import HeldBatch, failure_of
+from headrace.worker.held_batch import HeldBatch
 from headrace.worker.lockstep import Way
 from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import Outbox
@@ -77,7 +78,7 @@ class Batch(HeldBatch[Entry]):
             except Exception:
                 # A token that the tokeniser does not know, say: nobody else's entry suffers for it.
                 log.exception("entry.failed", batch=self.id, assignment=entries[index].assignment)
-                entries[index].finish(EntryEnd(failure=failure_of(_NO_TEXT)), outbox)
+                entries[index].finish(EntryEnd(failure=Failure.of(_NO_TEXT)), outbox)
         if not self._turn.goes:
             # A stop string, say, may have ended the last entry while the lane stands still.
             self._release_if_over()
@@ -105,7 +106,7 @@ class Batch(HeldBatch[Entry]):
                     sent, len(entries), model, ignore_end=start.sampling.ignore_end, trace=trace
                 )
             except InvalidRequest as error:
-                opened = EntryEnd(failure=failure_of(error))
+                opened = EntryEnd(failure=Failure.of(error))
             if isinstance(opened, Entry):
                 entries.append(opened)
             else:

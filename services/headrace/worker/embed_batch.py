@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headrace.contract.errors import EngineFailed, InvalidRequest
-from headrace.contract.values import FinishReason
+from headrace.contract.values import Failure, FinishReason
 from headrace.contract.work import BatchEntry, EntryEnd, StartBatch
 from headrace.worker.embedding import Embedded, Embedding, TextSlot
 from headrace.worker.encoder import Encoder
 from headrace.worker.gate import Turn
-from headrace.worker.held_batch import HeldBatch, failure_of
+from headrace.worker.held_batch import HeldBatch
 from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.outbox import Outbox
 from headrace.worker.serving import ServingModel
@@ -99,7 +99,7 @@ class EmbedBatch(HeldBatch[TextEntry]):
             try:
                 _check(sent, model)
             except InvalidRequest as error:
-                entry.finish(EntryEnd(failure=failure_of(error)), self._outbox)
+                entry.finish(EntryEnd(failure=Failure.of(error)), self._outbox)
             else:
                 entries.append(entry)
         return entries

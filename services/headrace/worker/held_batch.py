@@ -88,13 +88,13 @@ class HeldBatch(Generic[_Entry]):
         """Ends all entries without a word to the router, which learns it from the end of the stream."""
         self._abandoned = True
         for entry in self.entries:
-            entry.conclude(EntryEnd(failure=failure_of(_LEFT)))
+            entry.conclude(EntryEnd(failure=Failure.of(_LEFT)))
         self._release_if_over()
 
     def finish(self, failure: EngineFailed | None) -> None:
         """The lane is free. Entries that have not ended failed."""
         for entry in self.entries:
-            entry.finish(EntryEnd(failure=failure_of(failure or _ENDED_EARLY)), self._outbox)
+            entry.finish(EntryEnd(failure=Failure.of(failure or _ENDED_EARLY)), self._outbox)
         if not self._abandoned:
             self._outbox.add_batch_ended(self.id, self.lane)
         if self._trace is not None:
@@ -109,10 +109,5 @@ class HeldBatch(Generic[_Entry]):
 def refuse_batch(start: StartBatch, error: HeadraceError, outbox: Outbox) -> None:
     """Answers a batch that is not run: every entry failed with `error`, and the batch has ended."""
     for entry in start.entries:
-        outbox.add_end(entry.assignment, EntryEnd(failure=failure_of(error)))
+        outbox.add_end(entry.assignment, EntryEnd(failure=Failure.of(error)))
     outbox.add_batch_ended(start.batch, start.lane)
-
-
-def failure_of(error: HeadraceError) -> Failure:
-    """`error` as it crosses the wire."""
-    return Failure(code=error.code, message=str(error), field=getattr(error, "field", ""))

@@ -160,7 +160,7 @@ class Lives:
         if held.complete or held.losses < self._max_attempts:
             return [self._again(held, reason, code)]
         error = TooManyAttempts(held.losses, reason)
-        failure = Failure(code=error.code, message=str(error))
+        failure = Failure.of(error)
         return [self._settle(held, OutcomeKind.FAILED, failure=failure, dead=True)]
 
     def _again(self, held: Held, reason: str, code: str = "") -> Command:
@@ -214,7 +214,7 @@ class Lives:
         """The end of one whose deadline has come, and which neither waits nor runs."""
         assert held.deadline_s is not None
         error = DeadlinePassed(now - held.deadline_s)
-        failure = Failure(code=error.code, message=str(error), field=error.field)
+        failure = Failure.of(error)
         return self._settle(held, OutcomeKind.EXPIRED, failure=failure)
 
     def refuse(self, held: Held, failure: Failure) -> list[Command]:
