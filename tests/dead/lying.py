@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,11 +63,15 @@ async def the_letter(nc: Client) -> tuple[DeadLetters, Letter]:
 
 
 async def fail_for_good(hands: ScriptedWorker) -> str:
-    """Fails the next request as often as a router tries; gives its id. The letter comes soon, then the outcome."""
+    """Fails whatever comes until a request has failed as often as a router tries; gives its id. The letter comes soon,
+    then the outcome.
+    """
+    failed: Counter[str] = Counter()
     request_id = ""
-    for _ in range(5):
+    while failed[request_id] < 5:
         batch = await hands.batch()
         request_id = batch.entries[0].request_id
+        failed[request_id] += 1
         end = EntryEnd(failure=Failure(code="ENGINE_FAILED", message="the engine failed: out of memory"))
         await hands.send(
             EntryProgress(assignment=batch.entries[0].assignment, end=end),

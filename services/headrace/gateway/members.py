@@ -28,7 +28,7 @@ T = TypeVar("T")
 ANSWER_S = 2.0
 """How long a member that was there a moment ago may take to say that it does what it was asked for."""
 
-FIRST_ANSWER_S = 2.0
+FIRST_ANSWER_S = 5.0
 """How long the first answer may take. There is one: the gateway that asks is a member, too. A machine with much else to
 do would else say that there is nobody."""
 
