@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import IO, Self
 from headrace.runtime.child_process import tied_to_parent
 from headrace.runtime.nats_binary import find_nats_server
 from headrace.runtime.nats_output import ServerOutput
+from tests.ports import free_port, free_ports
 
 START_S = 30.0
 """For a loaded machine."""
@@ -32,7 +32,7 @@ class NatsServer:
         self, folder: Path, *, jetstream: Sequence[str] = (), more: Sequence[str] = (), name: str = "nats"
     ) -> None:
         self.name = name
-        self.port = free_ports(1)[0]
+        self.port = free_port()
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._config = folder / f"{name}.conf"
@@ -141,15 +141,6 @@ class NatsCluster:
     ) -> None:
         for server in self.servers:
             server.end()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on, all different."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def _read(stream: IO[bytes], output: ServerOutput) -> None:

@@ -18,7 +18,7 @@ import pytest
 from deploy.metrics import prometheus_name
 
 from headrace.runtime.metric_names import Instrument, Kind
-from tests.integration.ports import free_port
+from tests.ports import free_port
 
 _LIMIT_S = 30.0
 

@@ -20,9 +20,9 @@ from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import NatsSettings
 from headrace.worker.fake_engine import CRASH_EXIT
 from tests.chaos.network import Network
-from tests.chaos.ports import free_ports
 from tests.chaos.readiness import healthy, lanes_listed
 from tests.chaos.schedule import GATEWAYS, NATS, ROUTERS, VICTIMS, WORKERS, kind_of
+from tests.ports import named_ports
 
 DRAIN_GRACE_S = 1.0
 """What each process is given to drain: too short for some of what runs, so that it is cut and goes on elsewhere."""
@@ -83,7 +83,7 @@ class Mesh:
     ) -> None:
         self.folder = folder
         self._direct = direct
-        self.ports = free_ports(VICTIMS)
+        self.ports = named_ports(VICTIMS)
         self.lives: dict[str, Life] = {}
         self.network = Network({name: self.ports[name] for name in (*ROUTERS, NATS)}, self._pids)
         self.problems: list[str] = []

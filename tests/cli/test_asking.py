@@ -16,7 +16,7 @@ from headrace.contract.queue_wire import encode_result
 from headrace.contract.subjects import result_subject
 from headrace.contract.values import Outcome, OutcomeKind, PayloadReference, Usage
 from tests.cli.running import Running, run
-from tests.integration.ports import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

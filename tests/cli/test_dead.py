@@ -22,7 +22,7 @@ from tests.cli.running import run
 from tests.dead.conftest import broker, mesh
 from tests.dead.lying import a_dead, every, fail_for_good, give_up, lay
 from tests.dead.test_replay import answer
-from tests.integration.ports import free_port
+from tests.ports import free_port
 from tests.router.conftest import Mesh, a_request
 from tests.router.peers import worker
 

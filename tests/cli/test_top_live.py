@@ -13,7 +13,7 @@ from headrace.runtime.settings import NatsSettings
 from tests.cli.running import Running, run
 from tests.cli.terminal import AtTerminal
 from tests.cli.test_top import nats_of
-from tests.integration.ports import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

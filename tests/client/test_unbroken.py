@@ -44,7 +44,7 @@ from headrace.v1.inference_pb2_grpc import (
     InferenceServiceStub,
     add_InferenceServiceServicer_to_server,
 )
-from tests.integration.ports import free_port
+from tests.ports import free_port
 
 TEXT = "The quick brown fox jumps over the lazy dog"
 HERE = QueuePosition(ahead=0, estimated_wait_s=None)

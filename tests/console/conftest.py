@@ -24,7 +24,7 @@ from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import load_settings
 from headrace.runtime.shutdown import Shutdown
 from tests.console.crowd import Crowd
-from tests.nats_servers import free_ports
+from tests.ports import free_ports
 
 LIMIT_S = 30.0
 TOKEN = "an-operator-of-the-test"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
-import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +18,7 @@ from headrace.contract.errors import HeadraceError
 from headrace.runtime.child_process import tied_to_parent
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import NatsSettings
+from tests.ports import named_ports
 
 READY_S = 60.0
 """For a start on a loaded machine."""
@@ -50,7 +49,7 @@ class Mesh:
         self.routers = [f"router-{n}" for n in range(1, routers + 1)]
         self.gateways = [f"gateway-{n}" for n in range(1, gateways + 1)]
         self.workers = [f"worker-{n}" for n in range(1, workers + 1)]
-        self.ports = _free_ports([NATS, *self.routers, *self.gateways])
+        self.ports = named_ports([NATS, *self.routers, *self.gateways])
         self._nats = EmbeddedNats(NatsSettings(port=self.ports[NATS], store_dir=folder / "nats"))
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("HEADRACE_")},
@@ -194,21 +193,3 @@ class Mesh:
             return any(model.lanes >= lanes for model in await client.models())
         except HeadraceError:
             return False
-
-
-def _free_ports(names: Iterable[str]) -> dict[str, int]:
-    """Below the range that the kernel takes client ports from: a client that dials a dead server's port there may get
-    that very port as its own, and be connected to itself.
-    """
-    ports: dict[str, int] = {}
-    for name in names:
-        while name not in ports:
-            port = random.SystemRandom().randrange(20_000, 32_000)
-            with socket.socket() as probe:
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-            if port not in ports.values():
-                ports[name] = port
-    return ports

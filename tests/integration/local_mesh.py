@@ -26,7 +26,7 @@ from headrace.runtime.nats_state import BROKER_HEALTH
 from headrace.runtime.settings import load_settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.worker import app as worker_app
-from tests.nats_servers import free_ports
+from tests.ports import free_ports
 
 LIMIT_S = 30.0
 """For one step of a test on a loaded machine."""

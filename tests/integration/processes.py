@@ -15,7 +15,7 @@ from headrace.client.client import HeadraceClient
 from headrace.contract.errors import HeadraceError
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import NatsSettings
-from tests.integration.ports import free_port
+from tests.ports import free_port
 
 READY_S = 60.0
 """For the slowest start there is: the real model's, on a loaded machine."""

@@ -25,7 +25,7 @@ from headrace.runtime.settings import load_settings
 from headrace.worker import app as worker_app
 from headrace.worker.fake_engine import FakeEngine
 from tests.integration.local_mesh import LIMIT_S, QUICK, running
-from tests.nats_servers import free_ports
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.integration
 

@@ -33,7 +33,7 @@ from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import NatsSettings, load_settings
 from headrace.worker import app as worker_app
 from tests.integration.local_mesh import LIMIT_S, QUICK, _quiet, running
-from tests.nats_servers import free_ports
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.integration
 

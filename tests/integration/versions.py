@@ -24,7 +24,8 @@ from headrace.router import app as router_app
 from headrace.runtime.settings import load_settings
 from headrace.worker import app as worker_app
 from tests.integration.local_mesh import LIMIT_S, QUICK, running
-from tests.nats_servers import NatsServer, free_ports
+from tests.nats_servers import NatsServer
+from tests.ports import free_ports
 
 STEP_S = 0.005
 

@@ -17,8 +17,8 @@ from headrace.client.client import HeadraceClient
 from headrace.contract.values import Outcome, OutcomeKind, TokenChunk
 from headrace.models.fake import FakeTiming, install_fake_model
 from headrace.models.store import ModelStore
-from tests.integration.ports import free_port
 from tests.integration.processes import Processes
+from tests.ports import free_port
 from tests.prove.answers import real_model
 
 PROMPT = "Write a long story about a river and a mill."

@@ -122,7 +122,8 @@ async def test_one_pull_is_open_however_often_it_is_ordered(settings: Settings) 
         await here.publish(12)
         for _ in range(10):
             await here.message()
-        assert (await here.consumer()).num_pending == 2, "no more than was ordered"
+        consumer = await here.consumer()
+        assert (consumer.num_ack_pending, consumer.num_waiting) == (10, 0), "no more than was ordered"
 
 
 async def test_a_pull_that_expires_is_told(settings: Settings, short: None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from pathlib import Path
 
@@ -20,18 +19,13 @@ from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.nats_state import Link, LinkState, NatsHealth
 from headrace.runtime.nats_watch import backoff_s
 from headrace.runtime.settings import NatsSettings
+from tests.ports import free_port
 from tests.runtime.nats_stub import nats_stub
 from tests.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.integration
 
 FAST = {"reconnect_wait_s": 0.02, "reconnect_max_wait_s": 0.1}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def settings(**more: object) -> NatsSettings:

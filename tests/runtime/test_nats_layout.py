@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, ReplayPolicy
-from nats.js.errors import APIError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, ReplayPolicy, StreamInfo
+from nats.js.errors import APIError, NotFoundError
 
 from headrace.contract import subjects
 from headrace.contract.errors import StartError, Unavailable
@@ -77,6 +78,25 @@ async def test_processes_may_race(fresh_nats: EmbeddedNats, settings_for: Settin
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(index)) for index in range(8)]
     assert {name for task in tasks for name in task.result().created} == set(STREAMS)
+
+
+async def test_a_stream_in_the_making(
+    fresh_nats: EmbeddedNats, settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cluster, a stream that another process makes has its name taken before it can be seen: that passes, so it
+    is no reason to stop.
+    """
+
+    async def unseen(js: JetStreamContext, name: str) -> StreamInfo:
+        raise NotFoundError(code=404, err_code=10059, description="stream not found")
+
+    settings = settings_for(fresh_nats)
+    async with connect(settings.nats, "test") as nc:
+        js = nc.jetstream()
+        await js.add_stream(name=STREAMS[0], subjects=["other"])
+        monkeypatch.setattr(JetStreamContext, "stream_info", unseen)
+        with pytest.raises(Unavailable, match=f"{STREAMS[0]} is being made by another process"):
+            await ensure_layout(nc, settings)
 
 
 async def test_conflict(fresh_nats: EmbeddedNats, settings_for: SettingsFor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import socket
 from collections.abc import Iterable
 
@@ -12,6 +13,12 @@ import psutil
 
 from headrace.contract.errors import StartError
 from headrace.runtime.grpc_server import PortInUse
+
+BELOW_CLIENTS = range(20_000, 32_000)
+"""Below what Linux (32768) and macOS (49152) take for clients. A client that dials a dead server's port among those may
+get that very port as its own, and be connected to itself; and any client may hold it when the server comes back."""
+TRIES = 50
+"""Ports that are tried in that range, each likely to be free, before the kernel is asked for any."""
 
 
 def dialled(host: str, port: int) -> str:
@@ -21,9 +28,11 @@ def dialled(host: str, port: int) -> str:
 
 
 def free_ports(hosts: Iterable[str]) -> list[int]:
-    """A free port on each host, all different. Nothing holds them: another program could still take one."""
+    """A free port on each host, all different. Nothing holds them: another program could still take one, which is
+    unlikely, as they are below those that the kernel gives to clients and to whoever asks it for any port.
+    """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(_bound(host, 0)) for host in hosts]
+        sockets = [stack.enter_context(_bound_below(host)) for host in hosts]
         return [int(each.getsockname()[1]) for each in sockets]
 
 
@@ -36,6 +45,13 @@ def check_free(host: str, port: int, setting: str) -> None:
             raise PortInUse(host, port, _with_holder(setting, port)) from error
         problem = error.strerror or os.strerror(error.errno or 0)
         raise StartError(f"cannot listen on {dialled(host, port)}: {problem}", f"Change {setting}") from error
+
+
+def _bound_below(host: str) -> socket.socket:
+    for _ in range(TRIES):
+        with contextlib.suppress(OSError):
+            return _bound(host, secrets.choice(BELOW_CLIENTS))
+    return _bound(host, 0)  # a full range, or a host that is not here, which this says
 
 
 def _bound(host: str, port: int) -> socket.socket:

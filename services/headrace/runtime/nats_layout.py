@@ -22,6 +22,7 @@ from headrace.runtime.nats_refusal import (
     JETSTREAM_OFF,
     NO_STORAGE,
     NOT_PLACED,
+    STREAM_EXISTS,
     SUBJECTS_OVERLAP,
 )
 from headrace.runtime.nats_streams import as_new, wanted_streams
@@ -156,6 +157,8 @@ def _refused(wanted: StreamConfig, error: APIError) -> Exception:
         )
     if error.code == 503 or error.err_code in NOT_PLACED:
         return Unavailable("JetStream", error.description or "not available")
+    if error.err_code == STREAM_EXISTS:
+        return Unavailable("JetStream", f"the stream {name} is being made by another process")
     return StartError(f"the NATS server refuses the stream {name}: {error.description}")
 
 

@@ -18,6 +18,8 @@ MESSAGE_TOO_LARGE = 10054
 SUBJECTS_OVERLAP = 10065
 CONSUMER_OVERLAP = 10100
 JETSTREAM_OFF = frozenset({10039, 10076})
+STREAM_EXISTS = 10058
+"""With other settings, as the server says; or being made by somebody else at this moment, in a cluster."""
 NO_STORAGE = frozenset({10023, 10028, 10047})
 """The server, or our account on it, keeps as many bytes as it may; on any stream, until some of them go."""
 NOT_PLACED = frozenset({10005, 10008})
