@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.chaos.mesh import Mesh
-from tests.chaos.schedule import NATS, Act, Blow
+from tests.chaos.schedule import NATS, VICTIMS, Act, Blow
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,6 +27,8 @@ class Blows:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
+        self._hit = {name: asyncio.Lock() for name in VICTIMS}
+        """Held until a victim is back: the next blow waits for that, or two lives of it would begin."""
         self.struck: list[Struck] = []
 
     @property
@@ -43,6 +45,10 @@ class Blows:
                 group.create_task(self._deal(blow), name=str(blow))
 
     async def _deal(self, blow: Blow) -> None:
+        async with self._hit[blow.victim]:
+            await self._strike(blow)
+
+    async def _strike(self, blow: Blow) -> None:
         struck = Struck(blow=blow, began_s=time.monotonic())
         self.struck.append(struck)
         mesh, victim = self._mesh, blow.victim
