@@ -31,7 +31,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     priorities: tuple[Priority, ...] = (Priority.NORMAL, Priority.NORMAL, Priority.BATCH, Priority.HIGH)
     samplings: tuple[Sampling, ...] = (GREEDY, GREEDY, GREEDY, Sampling(temperature=0.5))
-    costs_of_workers: tuple[ModelCost | None, ...] = (None, costs(), costs(slower=3.0))
+    costs_of_workers: tuple[ModelCost | None, ...] = (
+        None,
+        costs(step_s=0.008),
+        costs(step_s=0.008, slower=1.15),
+        costs(slower=3.0),
+    )
 
     def __init__(self) -> None:
         super().__init__()

@@ -87,6 +87,29 @@ def test_lanes_of_the_emptiest_worker_go_first() -> None:
     assert places == [("w", 0), ("v", 0), ("v", 1), ("w", 1), ("v", 2), ("v", 3)]
 
 
+@pytest.mark.parametrize("slower", [1.05, 1.12, 1.15, 1.18, 1.21, 1.5, 3.0])
+def test_no_slot_is_left_free_for_a_worker_that_has_one(slower: float) -> None:
+    """However much slower the other is, and whichever of the two has the larger share of its slots free."""
+    mesh = Dialogue(
+        joined("fast", lanes=2, max_batch=1, cost=costs(step_s=0.008)),
+        joined("slow", lanes=2, max_batch=1, cost=costs(step_s=0.008, slower=slower)),
+    )
+    first = mesh.start(request("first"))
+    second = mesh.start(request("second"))
+    assert first.worker == "fast"
+    assert second.worker == ("slow" if slower < 1.1 else "fast")
+
+
+def test_who_waits_apart_waits_for_what_runs_apart() -> None:
+    """A faster worker that has a slot, and none for it, is not expected to take it at once."""
+    mesh = Dialogue(
+        joined("fast", lanes=2, max_batch=1, cost=costs()),
+        joined("slow", lanes=2, max_batch=1, cost=costs(slower=1.5)),
+    )
+    assert mesh.start(request("first", losses=3, max_tokens=200)).worker == "fast"
+    assert mesh.start(request("second", losses=3)).worker == "slow"
+
+
 @pytest.mark.parametrize(
     ("waiting", "lanes", "max_batch", "sizes"),
     [

@@ -260,10 +260,13 @@ class World:
                 )
 
     def _is_slow(self, hands: Hands, known: Known) -> bool:
-        """Whether a worker may stay free though a request waits."""
+        """Whether a worker may stay free though a request waits: for a faster one that has no room for it."""
         fleet, model = self.scheduler._fleet, known.arrived.model
         worker = fleet.workers[hands.joined.worker]
-        return model in worker.pace and bool(fleet.faster(worker, model, SETTINGS.slower))
+        if model not in worker.pace:
+            return False
+        faster = [self.workers[other.name] for other in fleet.faster(worker, model, SETTINGS.slower)]
+        return any(not other.has_room or (_apart(known) and other.has_apart) for other in faster)
 
     def nobody_waits_in_vain(self) -> None:
         """No slot is free for one that waits, and none runs something less urgent that could be paused for it."""

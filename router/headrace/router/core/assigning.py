@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import takewhile
 from math import ceil, inf
 from zlib import crc32
@@ -27,7 +28,7 @@ from headrace.router.core.lockstep import Extent, first_token_s
 from headrace.router.core.merging import Merging
 from headrace.router.core.outlook import Outlook
 from headrace.router.core.overload import limit_s, may_refuse, refusal
-from headrace.router.core.placing import choose, fastest_first
+from headrace.router.core.placing import choose, preferred
 from headrace.router.core.settings import SchedulerSettings
 from headrace.router.core.waiting import Line
 from headrace.router.core.worker import Batch, Worker, slack_s
@@ -91,8 +92,8 @@ class Assigning:
         model, apart = line
         free = [w for w in self._fleet.open(model) if not (apart and w.has_apart)]
         if free:
-            here = fastest_first(free, head) if len(free) > 1 else free[0]
-            held = self._taker(line, head, here, now, bound)
+            here = preferred(free, head, self._settings.slower)
+            held = self._taker(line, head, here, free, now, bound)
             if held is not None:
                 paused = here.to_resume()
                 if paused is not None and (
@@ -103,9 +104,11 @@ class Assigning:
                 return self._start(held, here, now)
         return self._preempt(head, apart, now)
 
-    def _taker(self, line: Line, head: Held, here: Worker, now: float, bound: int) -> Held | None:
-        model = line[0]
-        faster = self._fleet.faster(here, model, self._settings.slower)
+    def _taker(
+        self, line: Line, head: Held, here: Worker, free: Sequence[Worker], now: float, bound: int
+    ) -> Held | None:
+        model, apart = line
+        faster = [w for w in self._fleet.faster(here, model, self._settings.slower) if w not in free]
         if not faster:
             return head
         choice = choose(
@@ -113,6 +116,7 @@ class Assigning:
             faster,
             takewhile(lambda held: held.level <= bound, self._lives.waiting.in_order(line)),
             model,
+            apart=apart,
             now=now,
             look=self._settings.slow_lookahead + 2 * sum(w.slots for w in faster),
             lone_s=self._outlook.lone_s,

@@ -21,6 +21,9 @@ from typing import Protocol
 
 from headrace.contract.values import Task
 
+SOONEST_S = 0.002
+"""Looking again earlier at what runs finds the same: a step takes longer."""
+
 
 class Costs(Protocol):
     """What a model costs on a worker, in seconds; see `cost`."""

@@ -11,7 +11,7 @@ from headrace.contract.values import Task
 from headrace.router.core.fleet import Fleet
 from headrace.router.core.grouping import Group, GroupRules, form_group, goes_alone
 from headrace.router.core.held import Held, Running
-from headrace.router.core.lockstep import Costs, Extent, moments_s
+from headrace.router.core.lockstep import SOONEST_S, Costs, Extent, moments_s
 from headrace.router.core.outlook import Outlook
 from headrace.router.core.regrouping import merger
 from headrace.router.core.settings import SchedulerSettings
@@ -23,8 +23,6 @@ LOOK_AGAIN = 0.25
 NEAREST = 4
 """Of those that wait, how many may turn out not to join a batch before it is left alone."""
 NOTHING_S = 1e-9
-SOONEST_S = 0.002
-"""Looking again earlier finds the same: a step takes longer."""
 
 Rules = Callable[[Held, Worker, float], GroupRules]
 

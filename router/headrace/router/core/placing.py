@@ -6,17 +6,20 @@ later than the faster ones would:
     finish here  = T_here(r)
     finish there = until the first slot of the others is free + T_there(r)
 
-Those that go before r take the slots of the others first, each for `share` of its time, as groups go; so the k-th in
-the queue is compared with what they leave. Times of a worker are those of the fastest, times how much slower it is.
+The others are those that can begin nothing now; of those that can, the fastest takes it, or one that is not slow
+beside that. Those that go before r take the slots of the others first, each for `share` of its time, as groups go; so
+the k-th in the queue is compared with what they leave. Times of a worker are those of the fastest, times how much
+slower it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 
 from headrace.router.core.held import Held
+from headrace.router.core.lockstep import SOONEST_S
 from headrace.router.core.worker import Worker
 
 
@@ -28,16 +31,18 @@ class Choice:
     again_at_s: float | None = None
 
 
-def fastest_first(workers: Iterable[Worker], held: Held) -> Worker:
-    """The fastest for a request; of equally fast ones that which has its static prompt, then the one with the largest
-    share of its slots free, then the earliest to join.
+def preferred(workers: Sequence[Worker], held: Held, slower: float) -> Worker:
+    """Whom a request goes to, of those that can begin it now: of the fastest for it, and those that take less than
+    `slower` times as long, that which has its static prompt, then the one with the largest share of its slots free,
+    then the earliest to join.
     """
-    if not held.static:
-        model = held.model
-        return min(workers, key=lambda w: (w.pace_class(model), -w.open_slots / w.slots, w.number))
+    if len(workers) == 1:
+        return workers[0]
+    paces = [w.static_s(held) if held.static else w.pace[held.model] for w in workers]
+    limit = slower * min(paces)
     return min(
-        workers,
-        key=lambda w: (w.class_for(held), not w.has_kept(held), -w.open_slots / w.slots, w.number),
+        (w for w, pace in zip(workers, paces, strict=True) if pace <= limit),
+        key=lambda w: (not w.has_kept(held), -w.open_slots / w.slots, w.number),
     )
 
 
@@ -47,6 +52,7 @@ def choose(
     waiting: Iterable[Held],
     model: str,
     *,
+    apart: bool,
     now: float,
     look: int,
     lone_s: Callable[[Held], float],
@@ -55,13 +61,14 @@ def choose(
 ) -> Choice:
     """The first of `waiting`, which are in order, that the slow worker `here` is to take; at most `look` are looked at.
 
+    `faster` can begin nothing now: for those that wait `apart`, because they run another one of these, or for any.
     `lone_s` is what the fastest worker takes for a request.
     """
     best = min((w.pace[model] for w in faster), default=here.pace[model])
     slots = [
         (free_s, number, worker.pace[model] / best)
         for worker in faster
-        for number, free_s in enumerate(_free_in_s(worker, now), worker.number << 16)
+        for number, free_s in enumerate(_free_in_s(worker, now, apart=apart), worker.number << 16)
     ]
     heapify(slots)
     slower = here.pace[model] / best
@@ -74,10 +81,12 @@ def choose(
         if meets(held) or slower * alone_s <= free_s + there * alone_s:
             return Choice(held)
         heapreplace(slots, (free_s + share * there * alone_s, number, there))
-    return Choice(None, now + first_free_s)
+    return Choice(None, now + max(SOONEST_S, first_free_s))
 
 
-def _free_in_s(worker: Worker, now: float) -> list[float]:
+def _free_in_s(worker: Worker, now: float, *, apart: bool) -> list[float]:
     """In how many seconds each slot of a worker is free, as far as that can be told."""
+    if apart and (others := [batch.residual_s(now) for batch in worker.batches() if batch.apart]):
+        return others
     ends = [batch.residual_s(now) for batch in worker.batches() if batch.runs]
     return ends + [0.0] * (worker.slots - worker.leftovers - len(ends))

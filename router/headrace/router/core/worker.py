@@ -177,10 +177,9 @@ class Worker:
         costs = self.costs[held.model]
         return AfterStatic(costs, held.static_tokens, self.has_kept(held)) if held.static else costs
 
-    def class_for(self, held: Held) -> int:
-        """`pace_class` for a request with a static prompt: as fast as the worker is for it."""
-        seconds = duration_s(self.costs_for(held), ((held.context, TYPICAL[1]),))
-        return round(log(seconds) / PACE_STEP)
+    def static_s(self, held: Held) -> float:
+        """`pace` for a request with a static prompt: seconds for one as long as that with a typical output."""
+        return duration_s(self.costs_for(held), ((held.context, TYPICAL[1]),))
 
     def alone_s(self, model: str, extent: Extent) -> float:
         """How long it takes for one request by itself."""
