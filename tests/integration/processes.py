@@ -15,6 +15,7 @@ from headrace.client.client import HeadraceClient
 from headrace.contract.errors import HeadraceError
 from headrace.runtime.nats_server import EmbeddedNats
 from headrace.runtime.settings import NatsSettings
+from tests.integration.local_mesh import GATEWAY, becomes
 from tests.ports import free_port
 
 READY_S = 60.0
@@ -160,6 +161,10 @@ class Processes:
                     code = process.returncode
                     assert code is None, f"{name} ended with {code}:\n{self.log(name)[-3000:]}"
                 await asyncio.sleep(0.05)  # a start of processes has no event that a test could wait for
+
+    async def accepts(self) -> None:
+        """Returns when the gateway takes requests: it has its broker again."""
+        await becomes(self.address, GATEWAY, serving=True)
 
 
 def _kind_of(name: str) -> str:

@@ -88,6 +88,7 @@ async def test_a_stream_outlives_a_restart_of_the_broker(
         ids, text, outcome = await _streamed(client, 30, restart)
         assert (tuple(ids), text) == (expected.token_ids, expected.text)
         assert outcome.kind is OutcomeKind.COMPLETED
+        await mesh.accepts()
         assert (await _undisturbed(client)).text == expected.text, "the mesh serves as before"
 
 
