@@ -179,3 +179,17 @@ async def test_a_cancellation_that_comes_with_the_answer_counts(
         waiting[0].add_done_callback(cancel_with_the_answer)
         with pytest.raises(asyncio.CancelledError):
             await asking
+
+
+@pytest.mark.integration
+async def test_a_cancellation_that_comes_with_the_end_of_a_flush_counts(
+    nats_server: EmbeddedNats, settings_for: SettingsFor
+) -> None:
+    """As that which comes with an answer."""
+    async with connect(settings_for(nats_server).nats, "test") as nc:
+        flushing = asyncio.create_task(nc.flush())
+        while not (waiting := list(nc._pongs)):  # noqa: ASYNC110 — it is sent within a few turns
+            await asyncio.sleep(0)
+        waiting[-1].add_done_callback(lambda _: flushing.cancel())
+        with pytest.raises(asyncio.CancelledError):
+            await flushing

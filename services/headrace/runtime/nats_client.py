@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import structlog
 from nats.aio.client import Client
@@ -21,6 +22,11 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, AWAITING_MSG_PAYLOAD, CR
 from headrace.runtime.nats_reconnect import ReconnectingClient
 
 log = structlog.get_logger(__name__)
+
+_Answer = TypeVar("_Answer")
+
+FLUSH_TIMEOUT_S = 10
+"""The library's."""
 
 MAX_LINE_BYTES = 64 * 1024
 """The longest control line: a subject and a reply subject, of which the server takes 4 KiB each unless told otherwise.
@@ -37,15 +43,12 @@ class NatsClient(ReconnectingClient):
         self._ps: Parser = LineParser(self)
 
     async def request(self, *args: Any, **options: Any) -> Msg:
-        """As the library's, and a cancellation that comes together with the answer counts: `asyncio.wait_for` of
-        Python 3.11 would swallow it, and the task go on for ever.
-        """
-        task = asyncio.current_task()
-        before = 0 if task is None else task.cancelling()
-        answer = await super().request(*args, **options)
-        if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError
-        return answer
+        """As the library's, and a cancellation counts."""
+        return await _heeding(super().request(*args, **options))
+
+    async def flush(self, timeout: int = FLUSH_TIMEOUT_S) -> None:
+        """As the library's, and a cancellation counts."""
+        await _heeding(super().flush(timeout))
 
     async def _process_pong(self) -> None:
         """As the library's, which ends its reading where the flush that sent the ping has given up meanwhile."""
@@ -71,6 +74,18 @@ class NatsClient(ReconnectingClient):
             _client=self,
             _sid=sid,
         )
+
+
+async def _heeding(waiting: Awaitable[_Answer]) -> _Answer:
+    """What the library waits for; a cancellation that comes together with that counts: `asyncio.wait_for` of Python
+    3.11 would swallow it, and the task go on for ever.
+    """
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+    answer = await waiting
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return answer
 
 
 class LineParser(Parser):
