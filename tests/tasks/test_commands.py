@@ -12,7 +12,7 @@ import pytest
 from headrace.contract.values import Task
 from headrace.contract.work import Device
 from headrace.models.store import ModelStore
-from headrace.worker.calibrate import Asked, calibrate
+from headrace.worker.calibrate import BATCHES, CONTEXTS, TEXT_BATCHES, TEXT_CONTEXTS, Asked, calibrate
 from headrace.worker.shape import Shape
 from tests.integration.local_mesh import LIMIT_S, LocalMesh
 from tests.tasks.conftest import ENCODER, TRANSLATOR, Direct
@@ -79,6 +79,7 @@ def test_a_calibration_measures_what_a_model_of_the_task_does(
     asked = Asked(device=device, compute_type="float32", shape=Shape(1, 1), seconds=0.5)
     measured = calibrate(task_store, name, asked, lambda what, share: None)
     prefill = measured.cost.prefill
-    assert len(prefill.batches) > 1, "over texts"
-    assert len(prefill.contexts) > 1, "and their lengths"
+    texts, lengths = (TEXT_BATCHES, TEXT_CONTEXTS) if task is Task.EMBED else (BATCHES, CONTEXTS)
+    assert prefill.batches == texts[: len(prefill.batches)], "as many as there was time for"
+    assert prefill.contexts == lengths[: len(prefill.contexts)]
     assert (min(measured.cost.step.seconds) < NO_STEP_S) is (task is Task.EMBED)

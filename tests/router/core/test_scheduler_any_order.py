@@ -31,12 +31,9 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     priorities: tuple[Priority, ...] = (Priority.NORMAL, Priority.NORMAL, Priority.BATCH, Priority.HIGH)
     samplings: tuple[Sampling, ...] = (GREEDY, GREEDY, GREEDY, Sampling(temperature=0.5))
-    costs_of_workers: tuple[ModelCost | None, ...] = (
-        None,
-        costs(step_s=0.008),
-        costs(step_s=0.008, slower=1.15),
-        costs(slower=3.0),
-    )
+    costs_of_workers: tuple[ModelCost | None, ...] = (None, costs(), costs(slower=3.0))
+    first_workers: tuple[tuple[str, int, int, int], ...] = (("w0", 1, 3, 0),)
+    """Name, slots of three lanes, largest batch, and which of the costs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +49,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.tell(ev.ModelsKnown(models=self.world.models))
         self.see("m.1")
         self.see("n.1")
-        self.has_joined("w0", 3, 1, 3, frozenset("mn"), self.costs_of_workers[0])
+        for name, slots, max_batch, cost in self.first_workers:
+            self.has_joined(name, 3, slots, max_batch, frozenset("mn"), self.costs_of_workers[cost])
 
     # Workers.
 
@@ -387,9 +385,26 @@ class MergingMachine(SchedulerMachine):
     costs_of_workers = (costs(step_s=0.1), costs(step_s=0.2, per_entry_s=0.001), costs(step_s=0.1))
 
 
+class UnequalMachine(SchedulerMachine):
+    """The same among workers of which one is somewhat slower than another, and nobody is more urgent: a slot that stays
+    free waits for one that is not.
+    """
+
+    priorities = (Priority.NORMAL,)
+    samplings = (GREEDY,)
+    costs_of_workers = (
+        costs(step_s=0.008),
+        costs(step_s=0.008, slower=1.15),
+        costs(step_s=0.008, slower=1.4),
+    )
+    first_workers = (("w0", 2, 1, 0), ("w1", 2, 1, 1))
+
+
 SchedulerMachine.TestCase.settings = settings(
     max_examples=100, stateful_step_count=50, derandomize=True, deadline=None
 )
 MergingMachine.TestCase.settings = settings(SchedulerMachine.TestCase.settings, max_examples=60)
+UnequalMachine.TestCase.settings = settings(SchedulerMachine.TestCase.settings, max_examples=60)
 TestScheduler = SchedulerMachine.TestCase
 TestMerging = MergingMachine.TestCase
+TestUnequal = UnequalMachine.TestCase

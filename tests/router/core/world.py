@@ -189,6 +189,7 @@ class World:
                 self._pull(queue, count)
             case cmd.WakeAt(at_s=at_s):
                 assert self.timer is None or at_s < self.timer
+                assert at_s > self.now, "nothing spins"
                 self.timer = at_s
 
     def _lane_of(self, assignment: int) -> Lane:
