@@ -129,8 +129,7 @@ async def _workers(collector: OtlpReceiver, heard: Sequence[Heard]) -> dict[str,
 
     def found() -> dict[str, str]:
         return {
-            # A worker's name, and what tells its processes apart.
-            span.attributes[names.REQUEST_ID]: span.attributes[names.WORKER].rpartition("-")[0]
+            span.attributes[names.REQUEST_ID]: span.attributes[names.WORKER]
             for span in collector.named(names.SPAN_SCHEDULE)
             if span.attributes[names.REQUEST_ID] in wanted
         }
