@@ -32,7 +32,8 @@ def compared(
     lanes: int,
     max_batch: int,
 ) -> dict[str, float]:
-    """By what factor simulated and real are apart, of the time to the first token and to the end, at the median and at the 99th percentile.
+    """By what factor simulated and real are apart: times to the first token and to the end, at the median and at the
+    99th percentile.
 
     The costs are those of the engine alone, and the mesh runs on the same cores: `samples`, other runs under the
     same load, say by how much that slows it down.
