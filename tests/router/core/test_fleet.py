@@ -138,7 +138,7 @@ def test_a_lost_worker_leaves_its_batches() -> None:
     assert fleet.leave("w") == []
     assert (fleet.slots("n"), fleet.room("n"), fleet.open_slots("n")) == (0, 0, 0)
     assert fleet.end("w", 1, 5) is None
-    assert fleet.victim("m", 0, apart=False, now=0.0) is None
+    assert fleet.victim("m", 0, apart=False, now=0.0, takes_s=lambda worker: 1.0) is None
 
 
 def test_a_name_is_free_again_when_its_worker_was_lost() -> None:
@@ -171,7 +171,7 @@ def test_the_least_urgent_is_paused_where_a_lane_is_left() -> None:
     begin(fleet, "full", 0, 3, level=3)
 
     def victim(level: int) -> Batch | None:
-        return fleet.victim("m", level, apart=False, now=0.1)
+        return fleet.victim("m", level, apart=False, now=0.1, takes_s=lambda worker: worker.pace["m"])
 
     assert victim(1) is fast
     assert victim(2) is None, "the only one that is less urgent leaves no lane"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from headrace.contract.values import Priority
 from headrace.router.core.commands import Pause, Resume
-from headrace.router.core.events import DrainBegan, WorkerDraining, WorkerLost
+from headrace.router.core.events import DrainBegan, ModelWent, WorkerDraining, WorkerLost
 from tests.router.core.dialogue import Dialogue, batches, costs, ended, groups, joined, made, request, who
 
 REALTIME, HIGH, BATCH = Priority.REALTIME, Priority.HIGH, Priority.BATCH
@@ -141,3 +143,31 @@ def test_the_fast_one_pauses_something_before_the_slow_one_is_used() -> None:
     assert bulk.worker == "fast"
     pause, start = mesh.tell(request("urgent", priority=REALTIME))[:2]
     assert (pause, batches([start])[0].worker) == (Pause(worker="fast", batch=bulk.batch), "fast")
+
+
+@pytest.mark.parametrize(("prompt_tokens", "expected"), [(50, "fast"), (900, "slow")])
+def test_a_prefill_that_is_soon_over_is_waited_for_on_a_fast_worker(
+    prompt_tokens: int, expected: str
+) -> None:
+    """Rather than a batch that can be held at once on a slow one; not where that ends the request sooner."""
+    mesh = Dialogue(
+        joined("fast", cost=costs(), lanes=2, slots=1, max_batch=1),
+        joined("slow", cost=costs(slower=3.0), lanes=2, slots=1, max_batch=1),
+        slower=10.0,
+    )
+    mesh.start(request("in prefill", priority=BATCH, prompt_tokens=prompt_tokens, max_tokens=100))
+    stepping = mesh.start(request("stepping", priority=BATCH, max_tokens=100))
+    assert stepping.worker == "slow"
+    mesh.tell(made(stepping.assignments[0], 0))
+    pause = mesh.tell(request("urgent", priority=REALTIME))[0]
+    assert isinstance(pause, Pause)
+    assert pause.worker == expected
+
+
+def test_what_runs_of_a_model_that_went_can_be_paused() -> None:
+    """Nobody knows any more what its prefill costs."""
+    mesh = Dialogue(joined(cost=costs(), lanes=2, slots=1, models="mn"))
+    mesh.start(request("bulk", priority=BATCH))
+    mesh.tell(ModelWent(worker="w", model="m"))
+    pause = mesh.tell(request("urgent", priority=REALTIME, model="n", queue="n"))[0]
+    assert isinstance(pause, Pause)

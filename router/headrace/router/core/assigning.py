@@ -3,9 +3,9 @@
 1. The first in order takes the free slot of the fastest worker, unless that is slow and it is better off waiting
    (`placing`), with those that pay for themselves (`grouping`). A batch that is paused there goes first if it is as
    urgent.
-2. Where no slot is free, a batch of a less urgent class is paused for it: the least urgent, on the fastest worker that
-   has a lane left, and of those the one that would run longest; one whose prefill is over before others, as that
-   cannot be broken off. Pausing costs nothing but its time.
+2. Where no slot is free, a batch of a less urgent class is paused for it: one that lets it end soonest, with what is
+   left of that batch's prefill, which cannot be broken off, and the speed of its worker; of those about equal the least
+   urgent, and of these the one that would run longest. Pausing costs nothing but its time.
 3. Failing that, a running batch of its class goes on as a larger one where that saves time (`regrouping`).
 4. A slot that nobody takes goes on with what is paused there.
 """
@@ -24,7 +24,7 @@ from headrace.router.core.fleet import Fleet
 from headrace.router.core.grouping import GroupRules, form_group, goes_apart
 from headrace.router.core.held import Held
 from headrace.router.core.lives import Lives
-from headrace.router.core.lockstep import Extent, first_token_s
+from headrace.router.core.lockstep import Extent, duration_s, first_token_s
 from headrace.router.core.merging import Merging
 from headrace.router.core.outlook import Outlook
 from headrace.router.core.overload import limit_s, may_refuse, refusal
@@ -148,7 +148,14 @@ class Assigning:
         if patience_s > 0:
             self._look_again(now + patience_s)
             return self._merge(head, apart, now)
-        victim = self._fleet.victim(head.model, head.level, apart=apart, now=now)
+        extent = self._outlook.extent(head)
+        victim = self._fleet.victim(
+            head.model,
+            head.level,
+            apart=apart,
+            now=now,
+            takes_s=lambda worker: duration_s(worker.costs_for(head), (extent,)),
+        )
         if victim is None:
             return self._merge(head, apart, now)
         self._fleet.pause(victim, now)

@@ -5,7 +5,7 @@ A worker holds as many batches as it has lanes, and runs as many of them as it h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from headrace.contract.costs import ModelCost
@@ -13,7 +13,7 @@ from headrace.contract.values import Priority, Task
 from headrace.router.core.cost import UNKNOWN, CostModel
 from headrace.router.core.kept import AfterStatic
 from headrace.router.core.lockstep import duration_s
-from headrace.router.core.worker import KEPT, LEFTOVER, TYPICAL, Batch, Worker
+from headrace.router.core.worker import KEPT, LEFTOVER, TYPICAL, Batch, Worker, about
 
 
 @dataclass(slots=True)
@@ -249,19 +249,24 @@ class Fleet:
             self._speeds[model] = known
         return known
 
-    def victim(self, model: str, level: int, *, apart: bool, now: float) -> Batch | None:
-        """The batch to pause for a request of that class; None where there is none, or no lane for the request."""
+    def victim(
+        self, model: str, level: int, *, apart: bool, now: float, takes_s: Callable[[Worker], float]
+    ) -> Batch | None:
+        """The batch to pause for a request of that class, which takes `takes_s` on a worker; None where there is none,
+        or no lane for the request.
+        """
         if not any(self._levels[level + 1 :]):
             return None
-        best: tuple[tuple[bool, bool, int, int, float, int], Batch] | None = None
+        best: tuple[tuple[int, bool, int, float, int], Batch] | None = None
         for worker in self.serving(model):
             if None not in worker.lanes or (apart and worker.has_apart):
                 continue
-            pace = worker.pace_class(model)
+            alone_s = takes_s(worker)
             for batch in worker.batches():
                 if batch.level > level and batch.runs and not batch.stuck:
+                    ends = about(alone_s + worker.prefill_left_s(batch, now))
                     spare = batch.slack_s > batch.paused_s
-                    key = (batch.stepping, spare, batch.level, -pace, batch.residual_s(now), -batch.number)
+                    key = (-ends, spare, batch.level, batch.residual_s(now), -batch.number)
                     if best is None or key > best[0]:
                         best = (key, batch)
         return None if best is None else best[1]

@@ -15,12 +15,19 @@ KEPT = 1_024
 """Static prompts that a worker is known to have computed: many times as many as are ever allow-listed."""
 TYPICAL: Extent = (128, 64.0)
 """A request by which workers are compared."""
-PACE_STEP = 0.2
-"""Workers within some tenth of one another are about equally fast."""
+ABOUT = 0.2
+"""Times within some tenth of one another are about equal."""
+SHORTEST_S = 1e-6
+"""Shorter times are not told apart."""
 OVERDUE_SHARE = 0.25
 """Of the time that it has run, for how much longer a batch that has passed its expected time is expected to run: one of
 which too little was expected is not for ever about to end.
 """
+
+
+def about(seconds: float) -> int:
+    """Equal for times that are about equal; lower is shorter."""
+    return round(log(max(seconds, SHORTEST_S)) / ABOUT)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -160,9 +167,15 @@ class Worker:
         """Whether a batch that runs on it can be held at its next step, as its prefill is over."""
         return any(batch.runs and batch.stepping for batch in self.batches())
 
-    def pace_class(self, model: str) -> int:
-        """Equal for workers that are about equally fast; lower is faster."""
-        return round(log(self.pace[model]) / PACE_STEP)
+    def prefill_left_s(self, batch: Batch, now: float) -> float:
+        """How much longer the prefill of a batch is expected to go on: it cannot be held before that is over."""
+        if batch.stepping:
+            return 0.0
+        ran_s, expected_s = batch.ran_s(now), 0.0
+        if (costs := self.costs.get(batch.model)) is not None:  # else it is to be unloaded
+            shortest = min(context for context, _ in batch.extents)
+            expected_s = costs.prefill(len(batch.extents), shortest - 1)
+        return max(expected_s - ran_s, OVERDUE_SHARE * ran_s)
 
     def has_kept(self, held: Held) -> bool:
         """Whether its engine has computed the static prompt of a request."""
