@@ -3,9 +3,9 @@
 1. The first in order takes the free slot of the fastest worker, unless that is slow and it is better off waiting
    (`placing`), with those that pay for themselves (`grouping`). A batch that is paused there goes first if it is as
    urgent.
-2. Where no slot is free, a batch of a less urgent class is paused for it: one that lets it end soonest, with what is
-   left of that batch's prefill, which cannot be broken off, and the speed of its worker; of those about equal the least
-   urgent, and of these the one that would run longest. Pausing costs nothing but its time.
+2. Where no slot is free, a batch of a less urgent class is paused for it: the least urgent, and of these one that lets
+   it end soonest, with what is left of that batch's prefill, which cannot be broken off, and the speed of its worker;
+   of those about equal the one that would run longest. Pausing costs nothing but its time.
 3. Failing that, a running batch of its class goes on as a larger one where that saves time (`regrouping`).
 4. A slot that nobody takes goes on with what is paused there.
 """

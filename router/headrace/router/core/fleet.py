@@ -257,7 +257,7 @@ class Fleet:
         """
         if not any(self._levels[level + 1 :]):
             return None
-        best: tuple[tuple[int, bool, int, float, int], Batch] | None = None
+        best: tuple[tuple[bool, int, int, float, int], Batch] | None = None
         for worker in self.serving(model):
             if None not in worker.lanes or (apart and worker.has_apart):
                 continue
@@ -266,7 +266,7 @@ class Fleet:
                 if batch.level > level and batch.runs and not batch.stuck:
                     ends = about(alone_s + worker.prefill_left_s(batch, now))
                     spare = batch.slack_s > batch.paused_s
-                    key = (-ends, spare, batch.level, batch.residual_s(now), -batch.number)
+                    key = (spare, batch.level, -ends, batch.residual_s(now), -batch.number)
                     if best is None or key > best[0]:
                         best = (key, batch)
         return None if best is None else best[1]
