@@ -132,7 +132,7 @@ async def ended(mesh: Mesh, request_id: str) -> None:
                 found = await mesh.nats.jetstream().get_last_msg(
                     "HEADRACE_RESULTS", result_subject("default", request_id)
                 )
-            except nats.js.errors.NotFoundError:
+            except (nats.js.errors.NotFoundError, nats.errors.TimeoutError):
                 await asyncio.sleep(0.05)
                 continue
             assert json.loads(found.data or b"")["kind"] == "OUTCOME_KIND_COMPLETED"
