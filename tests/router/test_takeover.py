@@ -203,7 +203,7 @@ async def test_a_drained_routers_request_goes_on_without_a_repeat_on_nats(mesh: 
 async def test_attempts_that_were_lost_count_on_at_the_next_router(mesh: Mesh) -> None:
     """A request that kills what runs it is given up after as many as one router would allow."""
     first = await mesh.start_router("r-1", **{"router.max_attempts": 3, "router.drain_grace_s": 0.1})
-    second = await mesh.start_router("r-2", **{"router.max_attempts": 3})
+    second = await mesh.start_router("r-2", **{"router.max_attempts": 3, "router.claim_wait_s": 5.0})
     request = a_request()
     async with living(first.address, mesh, "w-1") as hands:
         await mesh.publish(request)
