@@ -12,7 +12,7 @@ from tests.chaos.mesh import Mesh
 
 EVERY_S = 2.0
 SETTLED_S = 10.0
-"""The age from which a process has loaded all that it needs, on a machine that is free."""
+"""The age from which a process has loaded all that it needs."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,11 +21,9 @@ class Size:
 
     name: str
     number: int
-    settled_s: float = SETTLED_S
-    """The age from which it is not young."""
     age_s: float = 0.0
     first_mib: float = 0.0
-    """At `settled_s`, or at the last look before."""
+    """At `SETTLED_S`, or at the last look before."""
     last_mib: float = 0.0
     most_mib: float = 0.0
     first_files: int = 0
@@ -36,10 +34,8 @@ class Size:
 class Census:
     """Sizes by (name, life). Writer: `run`."""
 
-    def __init__(self, mesh: Mesh, *, started_s: float) -> None:
-        """`started_s`: how long the mesh took to start, by which a busy machine is known."""
+    def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._settled_s = max(SETTLED_S, 2 * started_s)
         self.sizes: dict[tuple[str, int], Size] = {}
 
     async def run(self) -> None:
@@ -57,10 +53,8 @@ class Census:
                 mib, files = process.memory_info().rss / 2**20, process.num_fds()
             except psutil.Error:
                 continue
-            size = self.sizes.setdefault(
-                (name, life.number), Size(name=name, number=life.number, settled_s=self._settled_s)
-            )
-            if size.age_s < size.settled_s:
+            size = self.sizes.setdefault((name, life.number), Size(name=name, number=life.number))
+            if size.age_s < SETTLED_S:
                 size.first_mib, size.first_files = mib, files
             size.age_s = time.monotonic() - life.began_s
             size.last_mib, size.last_files = mib, files

@@ -8,7 +8,7 @@ from contextlib import suppress
 import psutil
 
 from headrace.contract.values import OutcomeKind
-from tests.chaos.census import Size
+from tests.chaos.census import SETTLED_S, Size
 from tests.chaos.checker import Violation
 from tests.chaos.durable import Durable
 from tests.chaos.mesh import Mesh
@@ -33,7 +33,7 @@ def grown(sizes: Iterable[Size], mesh: Mesh) -> list[Violation]:
     """Open files of the processes that live at the end."""
     out = []
     for size in sizes:
-        if size.number == mesh.lives[size.name].number and size.age_s > 2 * size.settled_s:
+        if size.number == mesh.lives[size.name].number and size.age_s > 2 * SETTLED_S:
             more = size.last_files - size.first_files
             if more > MORE_FILES:
                 out.append(Violation(promise="files", what=f"{size.name} has {more} more open than young"))

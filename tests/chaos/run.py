@@ -62,15 +62,14 @@ class Run:
             mesh = await stack.enter_async_context(
                 Mesh(self._folder, models=store.root, environment=environment)
             )
-            started_s = time.monotonic() - began_s
-            self._tell(f"the mesh serves after {started_s:.1f} s")
+            self._tell(f"the mesh serves after {time.monotonic() - began_s:.1f} s")
             doors = [
                 await stack.enter_async_context(Door(name, mesh.address(name), options.model))
                 for name in GATEWAYS
             ]
             connection = await connect(mesh.nats_url)
             oracle = await self._oracle(store, doors[0])
-            census, blows = Census(mesh, started_s=started_s), Blows(mesh)
+            census, blows = Census(mesh), Blows(mesh)
             counting = asyncio.create_task(census.run(), name="census")
             grpc, raw = GrpcClients(doors), NatsClients(connection, options.model)
             await self._load.run(grpc, raw, blows)

@@ -70,7 +70,7 @@ async def test_a_restart_loses_nothing(how: signal.Signals, tmp_path: Path) -> N
                 began_s = time.monotonic()
                 with pytest.raises(Unavailable):
                     await mesh.client.submit(model="fake", prompt="p")
-                assert time.monotonic() - began_s < 4.0, "no call hangs"
+                assert time.monotonic() - began_s < 1.0, "no call hangs"
                 await asyncio.to_thread(server.start)
                 await mesh.gateway_is(True)
                 await mesh.router_is(True)

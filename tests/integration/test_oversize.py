@@ -49,6 +49,14 @@ async def objects(mesh: Processes) -> list[str]:
         await connection.close()
 
 
+async def left(mesh: Processes, count: int) -> list[str]:
+    """The names of the objects, once there are no more than so many."""
+    async with asyncio.timeout(10):
+        while len(names := await objects(mesh)) > count:  # noqa: ASYNC110 (nothing tells when one is removed)
+            await asyncio.sleep(0.02)
+    return names
+
+
 async def test_a_grpc_client_does_not_notice(tmp_path: Path) -> None:
     """A prompt and an answer over the limit, streamed and fetched; of the request nothing is left."""
     prompt = "größer " * 10_000
@@ -61,9 +69,7 @@ async def test_a_grpc_client_does_not_notice(tmp_path: Path) -> None:
         accepted = await client.submit(model="fake", prompt=prompt, max_tokens=TOKENS, ignore_end=True)
         submitted = await client.result(accepted.request_id, wait_s=60)
         assert submitted.token_ids == streamed.token_ids
-        async with asyncio.timeout(30):
-            while len(names := await objects(mesh)) > 2:  # noqa: ASYNC110 (nothing tells when one is removed)
-                await asyncio.sleep(0.02)
+        names = await left(mesh, 2)
     assert sorted(name.rpartition("-")[0] for name in names) == sorted(
         f"default/res/{one.request_id}" for one in (streamed, submitted)
     )
@@ -85,7 +91,4 @@ async def test_the_readmes_example_of_large_messages_runs(
         exec(compile(source, "README.md", "exec"), names)
         await asyncio.wait_for(names["main"](), 60)  # type: ignore[operator]
         assert len(capsys.readouterr().out) > TOKENS // 2, "the durable result holds the whole text"
-        async with asyncio.timeout(30):
-            while len(left := await objects(mesh)) > 1:  # noqa: ASYNC110 (nothing tells when one is removed)
-                await asyncio.sleep(0.05)
-        assert [name.split("/")[1] for name in left] == ["res"]
+        assert [name.split("/")[1] for name in await left(mesh, 1)] == ["res"]

@@ -196,14 +196,14 @@ def closed_port() -> str:
 def test_dead_collector_does_not_hold_up_the_exit(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Closing returns soon after the limit, whether the collector is silent or gone: it would be tried for 10 s."""
+    """Closing returns half a second after the limit at most, whether the collector is silent or gone."""
     _use(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT=request.getfixturevalue(kind))
     telemetry = start_telemetry("router", "r1", flush_limit_s=0.3)
     for _ in range(1500):
         telemetry.tracer.start_span("x").end()
     began = time.monotonic()
     telemetry.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 1.2
     telemetry.close()  # a second time is nothing
 
 

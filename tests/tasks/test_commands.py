@@ -12,6 +12,7 @@ import pytest
 from headrace.contract.values import Task
 from headrace.contract.work import Device
 from headrace.models.store import ModelStore
+from headrace.router.core.cost import CostModel
 from headrace.worker.calibrate import BATCHES, CONTEXTS, TEXT_BATCHES, TEXT_CONTEXTS, Asked, calibrate
 from headrace.worker.shape import Shape
 from tests.integration.local_mesh import LIMIT_S, LocalMesh
@@ -76,8 +77,11 @@ def test_a_calibration_measures_what_a_model_of_the_task_does(
 ) -> None:
     """Of one that embeds the passes, over texts and lengths, and no steps; of one that translates both."""
     device = Device(kind="cpu", cores=1, compute_types=("float32",))
-    asked = Asked(device=device, compute_type="float32", shape=Shape(1, 1), seconds=0.5)
+    asked = Asked(device=device, compute_type="float32", shape=Shape(1, 1), seconds=3.0)
     measured = calibrate(task_store, name, asked, lambda what, share: None)
+    cost = CostModel(measured.cost, task)
+    assert cost.prefill(16, 32) > cost.prefill(1, 32) > 0
+    assert (cost.steps(1, 8, 10) < cost.prefill(1, 8)) is (task is Task.EMBED)
     prefill = measured.cost.prefill
     texts, lengths = (TEXT_BATCHES, TEXT_CONTEXTS) if task is Task.EMBED else (BATCHES, CONTEXTS)
     assert prefill.batches == texts[: len(prefill.batches)], "as many as there was time for"
