@@ -25,9 +25,6 @@ log = structlog.get_logger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-FLUSH_TIMEOUT_S = 10
-"""The library's."""
-
 MAX_LINE_BYTES = 64 * 1024
 """The longest control line: a subject and a reply subject, of which the server takes 4 KiB each unless told otherwise.
 More without a line break is no NATS server."""
@@ -46,9 +43,9 @@ class NatsClient(ReconnectingClient):
         """As the library's, and a cancellation counts."""
         return await _heeding(super().request(*args, **options))
 
-    async def flush(self, timeout: int = FLUSH_TIMEOUT_S) -> None:
+    async def flush(self, *args: Any, **options: Any) -> None:
         """As the library's, and a cancellation counts."""
-        await _heeding(super().flush(timeout))
+        await _heeding(super().flush(*args, **options))
 
     async def _process_pong(self) -> None:
         """As the library's, which ends its reading where the flush that sent the ping has given up meanwhile."""

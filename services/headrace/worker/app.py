@@ -26,7 +26,6 @@ from headrace.runtime.settings import Settings
 from headrace.runtime.shutdown import Shutdown
 from headrace.runtime.telemetry import Telemetry, start_telemetry
 from headrace.v1.router_pb2_grpc import RouterServiceStub
-from headrace.worker.allocator import keep_freed_blocks
 from headrace.worker.crew import Crew
 from headrace.worker.deployment import Here, following, follows
 from headrace.worker.device import EngineInventory, choose_piece_tokens, choose_spare_lanes, find_device
@@ -60,7 +59,6 @@ async def run(settings: Settings, shutdown: Shutdown) -> None:
         start_telemetry("worker", own.name, traces=settings.traces) as telemetry,
         exported_metrics("worker", own.name, settings.metrics) as metrics,
     ):
-        keep_freed_blocks()
         device = find_device(own.device, EngineInventory())
         store = ModelStore(settings.models)
         shape = choose_shape(own, store, device)

@@ -15,7 +15,6 @@ from headrace.contract.work import Device
 from headrace.models.fake import read_fake_timing
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore, StoredModel
-from headrace.worker.allocator import keep_freed_blocks
 from headrace.worker.calibration import Calibration, Memory, Trial
 from headrace.worker.fake_cost import fake_cost
 from headrace.worker.fingerprint import take_fingerprint
@@ -66,7 +65,6 @@ def calibrate(store: ModelStore, name: str, asked: Asked, report: Report) -> Cal
     stored = store.open(name)
     if stored.manifest.engine == "fake":
         return _fake(stored, asked)
-    keep_freed_blocks()  # as its worker will
     try:
         return _Calibrating(store, stored.manifest, asked, report).run()
     except (RuntimeError, MemoryError) as error:  # what the engine raises

@@ -14,6 +14,7 @@ from headrace.models.fake import read_fake_timing
 from headrace.models.manifest import MANIFEST_NAME, Manifest
 from headrace.models.store import ModelStore, StoredModel
 from headrace.models.tokeniser import Tokeniser
+from headrace.worker.allocator import keep_freed_blocks
 from headrace.worker.ctranslate2_encoder import CTranslate2Encoder
 from headrace.worker.ctranslate2_engine import CTranslate2Engine
 from headrace.worker.ctranslate2_translator import CTranslate2Translator
@@ -63,10 +64,12 @@ def choose_models(store: ModelStore, names: Sequence[str]) -> Sequence[str]:
 
 
 def load_model(store: ModelStore, name: str, placing: Placing) -> ServingModel:
-    """Verifies every file of the model and loads it. Blocks for seconds.
+    """Verifies every file of the model and loads it. Blocks for seconds. From then on the process keeps freed blocks:
+    whoever measures an engine has it as a worker has.
 
     Raises StartError, which names what is missing or changed, or why the device cannot do it.
     """
+    keep_freed_blocks()
     try:
         model = store.verify(name)
         tokeniser = Tokeniser.load(model)
