@@ -71,8 +71,9 @@ async def test_clients_that_stop_reading_hurt_nobody_and_cost_little(make_mesh: 
     for them is there when one reads on, and goes when the others do.
     """
     async with AsyncExitStack() as stack:
-        # Slow enough that an answer takes a while, on a machine with much else to do, too.
-        mesh = await stack.enter_async_context(make_mesh(step_s=0.001, environment=SETTINGS))
+        # An answer takes three seconds: long enough to look at others meanwhile, and far from the bound on
+        # their waiting, as they may come when each lane has just begun a batch.
+        mesh = await stack.enter_async_context(make_mesh(step_s=0.0003, environment=SETTINGS))
         client = await stack.enter_async_context(HeadraceClient(mesh.address("gateway-1")))
         quiet = await stream(client, 300)
         before = {name: mesh.memory_mib(name) for name in ("gateway-1", "router-1", "worker-1")}
