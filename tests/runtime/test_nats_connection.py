@@ -123,7 +123,7 @@ async def test_a_network_that_swallows(nats_server: EmbeddedNats) -> None:
     """It is noticed before two pings are over, with all buffers full; who waits for an answer learns it then; and the
     connection is made anew, without waiting for what the old one could not send.
     """
-    ping_s = 0.6
+    ping_s = 1.2
     states = States()
     port = int(nats_server.url.rpartition(":")[2])
     async with (
