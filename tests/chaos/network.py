@@ -6,13 +6,12 @@ Each server has one address here, whoever dials it. Who dialled is known by the 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from tests.chaos.sockets import owner_of
 from tests.chaos.wire import Cut, Wire
 
 Pair = tuple[str, str]
@@ -89,7 +88,8 @@ class Network:
 
     def _accept(self, server: str) -> Callable[[], asyncio.Protocol]:
         def begun(wire: Wire, near: asyncio.Transport) -> None:
-            wire.owner = _owner(near.get_extra_info("peername")[1], self._pids())
+            dialled, own = near.get_extra_info("peername"), near.get_extra_info("sockname")
+            wire.owner = owner_of(dialled[1], own[1], self._pids())
             if wire.owner:
                 self._rule(wire, server)
             else:
@@ -102,39 +102,3 @@ class Network:
             return wire.near
 
         return accept
-
-
-_TABLES = (
-    ("/proc/net/tcp", "0100007F"),
-    (
-        "/proc/net/tcp6",
-        "0000000000000000FFFF00000100007F",
-    ),  # gRPC dials 127.0.0.1 from a socket of both families
-)
-"""Where the kernel lists sockets, and how 127.0.0.1 is written there."""
-
-
-def _owner(port: int, pids: Mapping[int, str]) -> str:
-    """The process whose socket has this local port; "" where it has none any more. Linux only, as is /proc."""
-    inode = _inode_of(port)
-    if not inode:
-        return ""
-    sought = f"socket:[{inode}]"
-    for pid, name in pids.items():
-        with suppress(OSError):  # it ended just now
-            for entry in os.scandir(f"/proc/{pid}/fd"):
-                with suppress(OSError):
-                    if os.readlink(entry.path) == sought:
-                        return name
-    return ""
-
-
-def _inode_of(port: int) -> str:
-    for table, address in _TABLES:
-        local = f"{address}:{port:04X}"
-        with open(table) as lines:
-            for line in lines:
-                fields = line.split()
-                if fields[1] == local and fields[9] != "0":
-                    return fields[9]
-    return ""

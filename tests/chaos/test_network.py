@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.chaos import sockets
 from tests.chaos.network import Network
 from tests.chaos.wire import Cut
 
@@ -183,3 +185,22 @@ async def test_others_are_not_cut() -> None:
         network.part([PAIR], Cut.REFUSE, of_near=True)
         await peer.says(b"one")
         assert await peer.hears() == b"re one"
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_sockets_owner(monkeypatch: pytest.MonkeyPatch, family: socket.AddressFamily, asked: bool) -> None:
+    """By the kernel's word or, where it gives none, by its tables; of either family; nobody's once it is closed."""
+    if not asked:
+        monkeypatch.setattr(sockets, "NETLINK_SOCK_DIAG", 31)  # that family of messages is nobody's
+    pids = {os.getppid(): "another", os.getpid(): "this"}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer_port = listener.getsockname()[1]
+        address = "127.0.0.1" if family == socket.AF_INET else "::ffff:127.0.0.1"
+        with socket.socket(family) as dialling:
+            dialling.connect((address, peer_port))
+            port = dialling.getsockname()[1]
+            assert bool(sockets._asked_of_kernel(port, peer_port)) is asked
+            assert sockets.owner_of(port, peer_port, pids) == "this"
+            assert sockets.owner_of(port, peer_port, {os.getppid(): "another"}) == ""
+        assert sockets.owner_of(port, peer_port, pids) == ""
