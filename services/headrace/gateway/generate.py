@@ -24,13 +24,7 @@ from headrace.gateway.reading import Reading
 from headrace.gateway.relay import Event, Relay
 from headrace.gateway.streams import Streams
 from headrace.gateway.tracing import describe_position, describe_request
-
-_WAY_SLACK_S = 0.25
-_ROUNDING = 0.011
-"""A client ends its call at its own deadline, which comes before the one that we were told: by the way to us, on which
-machines may be busy, and by 1 % of the whole time, as gRPC sends three digits of it, rounded up. Who hangs up so
-shortly before its deadline is taken for one whose deadline has come.
-"""
+from headrace.runtime.grpc_deadlines import deadline_has_come
 
 
 class Generation:
@@ -138,10 +132,8 @@ class Generation:
 
 def _is_late(began_s: float, deadline_s: float | None) -> bool:
     """Whether a call that began then and ends now ends because of its deadline."""
-    if deadline_s is None:
-        return False
-    slack_s = _WAY_SLACK_S + _ROUNDING * (deadline_s - began_s)
-    return time.time() >= deadline_s - slack_s
+    now_s = time.time()
+    return deadline_has_come(None if deadline_s is None else deadline_s - now_s, now_s - began_s)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ import grpc.aio
 
 from headrace.runtime import metric_names as names
 from headrace.runtime import trace_names
+from headrace.runtime.grpc_deadlines import code_of_cancelled
 from headrace.runtime.grpc_handlers import Continuation, Handler, ServicerContext, wrap
-from headrace.runtime.grpc_tracing import INTERNAL_STREAMS, PLUMBING, code_name, is_late
+from headrace.runtime.grpc_tracing import INTERNAL_STREAMS, PLUMBING, code_name
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.propagation import current_trace
 
@@ -46,7 +47,7 @@ class CallMetrics(grpc.aio.ServerInterceptor):
             yield
             code = code_name(context)
         except asyncio.CancelledError:
-            code = "DEADLINE_EXCEEDED" if is_late(context) else "CANCELLED"
+            code = code_of_cancelled(context, time.perf_counter() - began_s)
             raise
         except grpc.aio.AbortError:
             code = code_name(context)

@@ -7,6 +7,7 @@ Written here because the general instrumentation costs 15 % of the throughput an
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -18,6 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from headrace.contract.values import TraceContext
 from headrace.runtime import trace_names as names
+from headrace.runtime.grpc_deadlines import code_of_cancelled
 from headrace.runtime.grpc_handlers import Continuation, Handler, ServicerContext, wrap
 from headrace.runtime.propagation import as_parent, current_trace, extract_metadata, metadata_of, trace_of
 
@@ -52,13 +54,15 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _spanned(self, method: str, context: ServicerContext) -> AsyncIterator[None]:
+        began_s = time.perf_counter()
         span = _start(self._tracer, method, SpanKind.SERVER, extract_metadata(context.invocation_metadata()))
         # Never detached: gRPC runs each call in a task of its own, whose context variables end with it.
         otel_context.attach(trace.set_span_in_context(span))
         try:
             yield
         except asyncio.CancelledError:
-            _set_status(span, "DEADLINE_EXCEEDED" if is_late(context) else "CANCELLED", faults=_SERVER_FAULTS)
+            code = code_of_cancelled(context, time.perf_counter() - began_s)
+            _set_status(span, code, faults=_SERVER_FAULTS)
             raise
         except grpc.aio.AbortError:
             _set_status(span, code_name(context), faults=_SERVER_FAULTS)
@@ -126,12 +130,6 @@ def _set_status(span: Span, code: str, *, faults: frozenset[str] | None = None, 
     if code != "OK" and (faults is None or code in faults):
         span.set_attribute(names.ERROR_TYPE, error_type or code)
         span.set_status(StatusCode.ERROR)
-
-
-def is_late(context: ServicerContext) -> bool:
-    """Whether the call's deadline has passed. gRPC gives None for the time left where there is no deadline."""
-    left: float | None = context.time_remaining()
-    return left is not None and left <= 0
 
 
 def code_name(context: ServicerContext) -> str:
