@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Sequence
 
@@ -24,11 +25,24 @@ class GatedEngine:
     def __init__(self) -> None:
         self._engine = FakeEngine(FakeTiming(), vocab_size=VOCAB_SIZE, end_id=END_ID)
         self._gate = threading.Semaphore(0)
+        self._asking = threading.Condition()
+        self._steps_asked = 0
         self.steps_begun = 0
 
     def let(self, steps: int) -> None:
         """Lets that many steps through."""
         self._gate.release(steps)
+
+    async def stands_before(self, step: int) -> None:
+        """Returns when that step, counted from 1 over all lanes, waits to be let through: all before it are over."""
+
+        def asked() -> None:
+            with self._asking:
+                assert self._asking.wait_for(lambda: self._steps_asked >= step, timeout=30), (
+                    "no step was asked for"
+                )
+
+        await asyncio.to_thread(asked)
 
     def run(
         self,
@@ -44,6 +58,9 @@ class GatedEngine:
         def gated(entry: int, token_id: int, step: int, last: bool) -> bool:
             nonlocal reached
             if step != reached:
+                with self._asking:
+                    self._steps_asked += 1
+                    self._asking.notify_all()
                 assert self._gate.acquire(timeout=30), "the test forgot a step"
                 reached = step
                 self.steps_begun += 1

@@ -63,7 +63,7 @@ async def test_a_batch_cancelled_whole_ends_within_one_step(bench_for: BenchFor)
     async with bench_for(engine) as bench:
         bench.crew.start(batch(1, entry(1, prompt(6), 200), entry(2, prompt(6), 200)))
         engine.let(2)
-        await bench.made(1, 2)
+        await engine.stands_before(3)
         for assignment in (1, 2):
             bench.crew.cancel(assignment)
         engine.let(1)

@@ -27,6 +27,7 @@ async def test_a_paused_batch_tells_what_it_made_and_makes_no_more(bench_for: Be
         bench.crew.start(batch(1, entry(1, prompt(6), 9), entry(2, prompt(6, 50), 9)))
         engine.let(2)
         await bench.made(2, 2)
+        await engine.stands_before(3)
         bench.crew.start(batch(2, entry(3, prompt(6), 4), lane=1))
         bench.crew.pause(1)
         engine.let(1)
@@ -84,7 +85,7 @@ async def test_a_paused_batch_whose_entries_are_all_cancelled_frees_its_lane(
     engine = GatedEngine()
     async with bench_for(engine, slots=1) as bench:
         bench.crew.start(batch(1, entry(1, prompt(6), 200), entry(2, prompt(6), 200)))
-        await free_slots(bench, 0)
+        await engine.stands_before(1)
         bench.crew.pause(1)
         engine.let(1)
         await free_slots(bench, 1)
@@ -121,7 +122,7 @@ async def test_an_end_that_is_found_in_the_text_frees_a_paused_lane(bench_for: B
         first = plain.heard(1)[1][0]
     async with bench_for(engine, slots=1) as bench:
         bench.crew.start(batch(1, entry(1, prompt(6), 200, stop=(first,))))
-        await free_slots(bench, 0)
+        await engine.stands_before(1)
         bench.crew.pause(1)
         engine.let(2)
         await bench.ended(1)
