@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.contract.admin import DrainBegun, Member, MemberKind
 from headrace.contract.alias import Alias
-from headrace.contract.claims import Claim, HandOver, Running
+from headrace.contract.claims import Claim, HandOver, NotHere, Running
 from headrace.contract.costs import CostGrid, ModelCost
 from headrace.contract.deliver import (
     Delivery,
@@ -328,8 +328,8 @@ GATEWAY_MESSAGES = st.builds(
     join=st.none() | st.builds(GatewayJoin, gateway_id=TEXTS, held=tuples(HELD)),
     left=tuples(TEXTS),
 )
-CLAIMS = st.builds(Claim, router_id=TEXTS, taken=st.booleans(), sequence=UINT64)
-CLAIM_REPLIES = st.builds(Running, sequence=UINT64) | st.builds(
+CLAIMS = st.builds(Claim, router_id=TEXTS, taken=st.booleans(), sequence=UINT64, everybody=st.booleans())
+CLAIM_REPLIES = (st.builds(Running, sequence=UINT64) | st.builds(NotHere, router_id=TEXTS)) | st.builds(
     HandOver,
     output=st.none() | CHUNKS,
     attempts=UINT32,

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import nats
 import pytest
+import uvloop
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
-from headrace.contract.claims import HandOver, Running
-from headrace.contract.subjects import claim_subject
+from headrace.contract.claims import HandOver, Running, encode_claim_reply
+from headrace.contract.subjects import CLAIM_WILDCARD, claim_subject
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
 from headrace.router.leases import Leases
@@ -28,6 +31,7 @@ from tests.router.records import a_record, letters
 pytestmark = pytest.mark.integration
 
 WAIT_S = 0.3
+LEASE_S = 1.5
 
 
 @dataclass
@@ -54,8 +58,9 @@ class Router:
 
 @asynccontextmanager
 async def router(
-    server: EmbeddedNats, router_id: str, *, others: Callable[[], bool] = lambda: True, max_kept: int = 10
+    server: EmbeddedNats, router_id: str, *, others: str = "ab", max_kept: int = 10
 ) -> AsyncIterator[Router]:
+    """`others`: the ids of all routers that it knows, a letter each; its own is none of another."""
     client = await nats.connect(server.url)
     ledger, health, taken, lost = Ledger(), NatsHealth(), list[Record](), asyncio.Event()
 
@@ -70,9 +75,10 @@ async def router(
         ledger=ledger,
         health=health,
         wait_s=WAIT_S,
+        lease_s=LEASE_S,
         report_s=1.0,
         max_kept=max_kept,
-        others=others,
+        others=lambda: frozenset(others) - {router_id},
         taken=let_go,
     )
     await ownership.listen()
@@ -146,7 +152,7 @@ async def test_the_end_of_a_drain_waits_for_those_who_ask(nats_server: EmbeddedN
 
 async def test_who_is_alone_neither_waits_nor_is_waited_for(nats_server: EmbeddedNats) -> None:
     """A lone router goes on at once, and says so all the same."""
-    async with router(nats_server, "a", others=lambda: False) as a, router(nats_server, "b") as b:
+    async with router(nats_server, "a", others="") as a, router(nats_server, "b") as b:
         record = a_record()
         b.holds(record)
         began_s = time.monotonic()
@@ -160,18 +166,64 @@ async def test_a_router_that_could_hear_nobody_asks_whether_others_have_come(
     nats_server: EmbeddedNats,
 ) -> None:
     """Until they would have reported; and before it ends a request whose lease may have lapsed, in any case."""
-    async with router(nats_server, "a", others=lambda: False) as a, router(nats_server, "b") as b:
+    async with router(nats_server, "a", others="") as a, router(nats_server, "b") as b:
         record = a_record()
         b.holds(record)
         now_s = time.monotonic()
         a.health.record(LinkState(link=Link.CONNECTED, since_s=now_s))
         assert await a.ownership.ask(record) is None, "it was there when the others reported"
-        assert await a.ownership.ask(record, surely=True) == Running(sequence=7)
+        assert await a.ownership.ask_everybody(record) == Running(sequence=7)
         a.health.record(LinkState(link=Link.DISCONNECTED, since_s=now_s))
         a.health.record(LinkState(link=Link.CONNECTED, since_s=now_s))
         assert await a.ownership.ask(record) == Running(sequence=7)
         a.health.record(LinkState(link=Link.CONNECTED, since_s=now_s - 1.5))
         assert await a.ownership.ask(record) is None
+
+
+async def test_who_stood_still_waits_for_each_of_the_others(nats_server: EmbeddedNats) -> None:
+    """All say at once that they have it not; one that has given it back hands it over."""
+    async with (
+        router(nats_server, "a", others="abc") as a,
+        router(nats_server, "b") as b,
+        router(nats_server, "c"),
+    ):
+        record, handed = a_record(), a_record(made="abc")
+        began_s = time.monotonic()
+        assert await a.ownership.ask_everybody(record) is None
+        assert time.monotonic() - began_s < WAIT_S, "nobody was waited for longer than it took to answer"
+        b.ownership.keep(handed, handed.hand_over())
+        assert isinstance(await a.ownership.ask_everybody(handed), HandOver)
+
+
+async def test_a_busy_owner_is_waited_for(nats_server: EmbeddedNats) -> None:
+    """Longer than others wait for an answer: its silence does not mean that it has nothing."""
+    async with router(nats_server, "a") as a:
+        record = a_record()
+        busy = await nats.connect(nats_server.url)
+
+        async def answer(message: Msg) -> None:
+            await asyncio.sleep(2 * WAIT_S)
+            await message.respond(encode_claim_reply(Running(sequence=7)))
+
+        await busy.subscribe(CLAIM_WILDCARD, cb=answer)
+        await flushed(busy)
+        assert await a.ownership.ask(record) is None
+        assert await a.ownership.ask_everybody(record) == Running(sequence=7)
+        await busy.close()
+
+
+async def test_who_is_about_to_take_it_is_asked_again(nats_server: EmbeddedNats) -> None:
+    """It says nothing before it knows."""
+    async with router(nats_server, "a") as a, router(nats_server, "b") as b:
+        record, same = a_record(), a_record()
+        same.request = record.request
+        b.holds(same, Hold.CLAIMING)
+        heard = await b.client.subscribe(CLAIM_WILDCARD)
+        await flushed(b.client)
+        asking = asyncio.ensure_future(a.ownership.ask_everybody(record))
+        await heard.next_msg(5)
+        same.hold = Hold.OWNED
+        assert await asking == Running(sequence=7)
 
 
 async def test_hand_overs_are_bounded(nats_server: EmbeddedNats) -> None:
@@ -197,12 +249,37 @@ async def test_words_that_are_no_claims_change_nothing(nats_server: EmbeddedNats
         assert a.taken == []
 
 
+def test_a_lapse_is_seen_in_the_turn_in_which_it_passes() -> None:
+    """A router that is stopped in the middle of a turn reads on in it when it wakes."""
+
+    async def stopped_in_a_turn() -> None:
+        one, record = Ledger(), a_record()
+        record.hold, record.leased_s = Hold.OWNED, time.monotonic()
+        one.add(record)
+        leases = Leases(
+            cast(Client, None),
+            ledger=one,
+            ownership=cast(Ownership, None),
+            health=NatsHealth(),
+            ack_wait_s=0.01,
+            taken=lambda lost: None,
+        )
+        assert leases.question(record) is None
+        time.sleep(0.02)  # noqa: ASYNC251 — nothing else is to run
+        question = leases.question(record)
+        assert question is not None
+        question.cancel()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(stopped_in_a_turn())
+
+
 @asynccontextmanager
 async def publishing(one: Router, record: Record) -> AsyncIterator[tuple[Delivery, asyncio.Event]]:
     """The delivery of a router that stood still, so that the lease of `record` may have lapsed; the event comes when
     it has let the request go.
     """
-    health, gone = NatsHealth(), asyncio.Event()
+    health, gone = one.health, asyncio.Event()
     health.record(LinkState(link=Link.CONNECTED, since_s=0.0))
 
     def let_go(lost: Record) -> None:
@@ -214,7 +291,7 @@ async def publishing(one: Router, record: Record) -> AsyncIterator[tuple[Deliver
         one.client, ledger=one.ledger, ownership=one.ownership, health=health, ack_wait_s=1.0, taken=let_go
     )
     delivery = Delivery(one.client, gateways=Gateways("a"), leases=leases, health=health)
-    record.leased_s = asyncio.get_running_loop().time() - 2.0
+    record.leased_s = time.monotonic() - 2.0
     running = asyncio.ensure_future(delivery.run())
     try:
         yield delivery, gone
@@ -223,8 +300,8 @@ async def publishing(one: Router, record: Record) -> AsyncIterator[tuple[Deliver
 
 
 async def test_tokens_are_held_back_until_nobody_else_has_the_request(nats_server: EmbeddedNats) -> None:
-    """They come all, in order, and later ones at once."""
-    async with router(nats_server, "a") as a, router(nats_server, "b") as b:
+    """They come all, in order, and later ones at once. Who says nothing for as long as a lease lasts has none."""
+    async with router(nats_server, "a", others="abc") as a, router(nats_server, "b") as b:
         record = a_record(a.client, reply_to="replies.a")
         a.holds(record)
         events = await b.client.subscribe("replies.a")
@@ -236,7 +313,7 @@ async def test_tokens_are_held_back_until_nobody_else_has_the_request(nats_serve
                 delivery.tokens(record, letters(index, letter))
                 await asyncio.sleep(WAIT_S / 10)
             tokens = json.loads((await events.next_msg(5)).data)["tokens"]
-            assert time.monotonic() - began_s >= WAIT_S
+            assert time.monotonic() - began_s >= LEASE_S
             assert (tokens["first_index"], tokens["text"]) == (0, "abc")
             record.keep(letters(3, "d"))
             delivery.tokens(record, letters(3, "d"))

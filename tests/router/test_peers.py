@@ -68,7 +68,7 @@ async def test_others_are_those_that_report(watched: Watched) -> None:
     await watched.until(lambda: bool(peers.living()))
     assert not peers.others()
     await watched.report("a", models=["m", "n"])
-    await watched.until(peers.others)
+    await watched.until(lambda: bool(peers.others()))
     assert peers.models() == {"m", "n"}
     await watched.report("a", models=["m"])
     await watched.until(lambda: peers.models() == {"m"})
@@ -79,7 +79,7 @@ async def test_others_are_those_that_report(watched: Watched) -> None:
 async def test_one_that_falls_silent_is_forgotten(watched: Watched) -> None:
     """A dead router serves nothing."""
     await watched.report("a", models=["m"])
-    await watched.until(watched.peers.others)
+    await watched.until(lambda: bool(watched.peers.others()))
     async with sweeping(watched.peers):
         await watched.until(lambda: not watched.peers.others())
     assert watched.peers.models() == frozenset()
@@ -88,7 +88,7 @@ async def test_one_that_falls_silent_is_forgotten(watched: Watched) -> None:
 async def test_a_router_that_stood_still_forgets_nobody(watched: Watched) -> None:
     """It could not hear them: it has to ask them whose its requests are."""
     await watched.report("a")
-    await watched.until(watched.peers.others)
+    await watched.until(lambda: bool(watched.peers.others()))
     async with sweeping(watched.peers):
         await asyncio.sleep(0)
         time.sleep(2 * TTL_S)  # noqa: ASYNC251 — on its own event loop

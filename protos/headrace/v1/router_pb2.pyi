@@ -977,6 +977,7 @@ class Claim(_message.Message):
     ROUTER_ID_FIELD_NUMBER: _builtins.int
     TAKEN_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    EVERYBODY_FIELD_NUMBER: _builtins.int
     router_id: _builtins.str
     """Who claims."""
     taken: _builtins.bool
@@ -985,16 +986,21 @@ class Claim(_message.Message):
     """
     sequence: _builtins.int
     """The place of the message in its stream: two may have one id."""
+    everybody: _builtins.bool
+    """Of a question: whoever does not have the request answers too, unless it is itself about to ask whose it is. A router
+    whose lease may have lapsed asks so: silence may be that of a busy machine.
+    """
     def __init__(
         self,
         *,
         router_id: _builtins.str = ...,
         taken: _builtins.bool = ...,
         sequence: _builtins.int = ...,
+        everybody: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["router_id", b"router_id", "sequence", b"sequence", "taken", b"taken"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["everybody", b"everybody", "router_id", b"router_id", "sequence", b"sequence", "taken", b"taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1002,16 +1008,19 @@ Global___Claim: _TypeAlias = Claim  # noqa: Y015
 
 @_typing.final
 class ClaimReply(_message.Message):
-    """The answer of a router that has the request, or had it last."""
+    """The answer of a router that has the request, or had it last; and, where everybody is asked, of one that has not."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUNNING_FIELD_NUMBER: _builtins.int
     HANDED_OVER_FIELD_NUMBER: _builtins.int
+    NOT_HERE_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     """It is at work on it: the claimer lets go. The place in the stream of the message that it is at work on, which may be
     another one with the id.
     """
+    not_here: _builtins.str
+    """Everybody was asked, and the router of this id neither has it nor had it last."""
     @_builtins.property
     def handed_over(self) -> Global___HandOver:
         """It has given it back: the claimer goes on from here."""
@@ -1021,12 +1030,13 @@ class ClaimReply(_message.Message):
         *,
         running: _builtins.int = ...,
         handed_over: Global___HandOver | None = ...,
+        not_here: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "handed_over", b"handed_over", "running", b"running"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "handed_over", b"handed_over", "not_here", b"not_here", "running", b"running"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "handed_over", b"handed_over", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "handed_over", b"handed_over", "not_here", b"not_here", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["running", "handed_over"]  # noqa: Y015
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["running", "handed_over", "not_here"]  # noqa: Y015
     _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
 

@@ -206,6 +206,7 @@ class Router:
             ledger=self._ledger,
             health=health,
             wait_s=own.claim_wait_s,
+            lease_s=own.ack_wait_s,
             report_s=settings.nats.member_ttl_s,
             max_kept=own.max_held,
             others=self._peers.others,

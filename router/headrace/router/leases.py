@@ -8,6 +8,7 @@ requests are still its own before it ends them or gives them back.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -65,7 +66,7 @@ class Leases:
                 log.warning("leases.not_extended", problem=type(error).__name__)
 
     async def _extend(self) -> None:
-        said_s = _now()
+        said_s = time.monotonic()
         said = []
         for record in self._ledger:
             if record.hold not in (Hold.CLAIMING, Hold.OWNED):
@@ -83,13 +84,15 @@ class Leases:
             record.leased_s = max(record.leased_s, said_s)
 
     def _lapsed(self, record: Record) -> bool:
-        return _now() - record.leased_s > self._ack_wait_s
+        # Not the loop's clock, which stands still in each of its turns: what a router that was stopped in one still
+        # reads in it would be of the time before.
+        return time.monotonic() - record.leased_s > self._ack_wait_s
 
     async def is_ours(self, record: Record) -> bool:
         """Whether a held request is still this router's: asks the others where its lease has lapsed, and waits for the
         connection to do so. Where it is not, `taken` has been called.
         """
-        if (question := self.question(record)) is not None:
+        while (question := self.question(record)) is not None:
             await asyncio.shield(question)
         return record.hold is Hold.OWNED
 
@@ -106,7 +109,7 @@ class Leases:
             await self._health.wait_connected()
             async with self._asking:
                 # Others may have come while this router could hear of nobody.
-                answer = await self._ownership.ask(record, surely=True)
+                answer = await self._ownership.ask_everybody(record)
             if record.hold is not Hold.OWNED:
                 return
             match answer:
@@ -119,12 +122,9 @@ class Leases:
                     self._taken(record)
                 case _:  # nobody has it, or only another message with its id
                     await record.message.in_progress()
-                    record.leased_s = _now()
+                    record.leased_s = time.monotonic()
         except (NatsError, OSError) as error:
             log.info("lease.not_extended", request_id=record.id, problem=type(error).__name__)
+            await asyncio.sleep(self._ack_wait_s / PARTS)  # it is asked again
         finally:
             record.doubt = None
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

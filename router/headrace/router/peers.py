@@ -51,9 +51,9 @@ class Peers:
     def __repr__(self) -> str:
         return f"<Peers {sorted(self._members)}>"
 
-    def others(self) -> bool:
-        """Whether there is another router, as far as is known."""
-        return any(router_id != self._router_id for router_id in self._members)
+    def others(self) -> frozenset[str]:
+        """The other routers that are known, by id."""
+        return frozenset(self._members) - {self._router_id}
 
     def models(self) -> frozenset[str]:
         """What the others have lanes for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 
@@ -68,7 +67,7 @@ def _read(message: Msg, duplicate_window_s: float) -> Record:
         as_json=not is_protobuf(content_type),
         complete=request.payload is None,
         hold=Hold.CLAIMING if metadata.num_delivered > 1 else Hold.OWNED,
-        leased_s=asyncio.get_running_loop().time(),
+        leased_s=time.monotonic(),
         followers={request.gateway} - {""},
         shadow_of=shadow_of(request.tenant, headers),
         waiting_since_s=time.time(),

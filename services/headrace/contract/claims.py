@@ -2,7 +2,8 @@
 
 The broker gives a request to another router when the one that had it is silent for too long, or gives it back. That
 one asks before it goes on (`Claim`); whoever has the request, or had it last, answers (`Running` or `HandOver`). Where
-nobody does, it says that it goes on (`taken`), and whoever still has the request lets go of it.
+nobody does, it says that it goes on (`taken`), and whoever still has the request lets go of it. A router whose own
+lease may have lapsed asks everybody, and waits for all to say that they do not have it (`NotHere`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Claim:
     taken: bool = False
     sequence: int = 0
     """The place of its message in the stream: two messages may have one id."""
+    everybody: bool = False
+    """Whoever does not have it answers too, with `NotHere`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +66,20 @@ class HandOver:
     """Those that made the first of it, as in Outcome."""
 
 
-ClaimReply: TypeAlias = "Running | HandOver"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotHere:
+    """The answer, where everybody is asked, of a router that neither has it nor had it last."""
+
+    router_id: str
+
+
+ClaimReply: TypeAlias = "Running | HandOver | NotHere"
 
 
 def encode_claim(claim: Claim) -> bytes:
-    return pb.Claim(router_id=claim.router_id, taken=claim.taken, sequence=claim.sequence).SerializeToString()
+    return pb.Claim(
+        router_id=claim.router_id, taken=claim.taken, sequence=claim.sequence, everybody=claim.everybody
+    ).SerializeToString()
 
 
 def decode_claim(body: bytes) -> Claim:
@@ -77,13 +89,21 @@ def decode_claim(body: bytes) -> Claim:
         message.ParseFromString(body)
     except DecodeError:
         raise MalformedMessage("claim", "is not a Claim") from None
-    return Claim(router_id=message.router_id, taken=message.taken, sequence=message.sequence)
+    return Claim(
+        router_id=message.router_id,
+        taken=message.taken,
+        sequence=message.sequence,
+        everybody=message.everybody,
+    )
 
 
 def encode_claim_reply(reply: ClaimReply) -> bytes:
     message = pb.ClaimReply()
     if isinstance(reply, Running):
         message.running = reply.sequence
+        return message.SerializeToString()
+    if isinstance(reply, NotHere):
+        message.not_here = reply.router_id
         return message.SerializeToString()
     handed = message.handed_over
     handed.SetInParent()
@@ -115,6 +135,8 @@ def decode_claim_reply(body: bytes) -> ClaimReply:
             return Running(sequence=message.running)
         case "handed_over":
             return _decode_hand_over(message.handed_over)
+        case "not_here":
+            return NotHere(router_id=message.not_here)
         case _:
             raise MalformedMessage("claim reply", "has no answer that this version knows")
 
