@@ -44,7 +44,8 @@ class RouterSettings(Section):
     claim_wait_s: Seconds = Field(
         default=0.2,
         description="Seconds that other routers get to say that they have a request which the broker delivered"
-        " again. Only such requests wait, and only where other routers are.",
+        " again. Only such requests wait, and only where other routers are. A router that stood still itself waits"
+        " until each of them has answered, for router.ack_wait_s at most.",
     )
     recall_wait_s: Seconds = Field(
         default=1.0,
