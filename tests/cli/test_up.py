@@ -32,7 +32,7 @@ def test_ready_says_where_everything_is_and_what_to_do(mesh: Running) -> None:
 
 
 def test_a_killed_worker_comes_back_and_its_stream_goes_on(mesh: Running) -> None:
-    """kill -9 in the middle of a stream: a new worker within about a second, and no gap and no repeat in the stream."""
+    """kill -9 in the middle of a stream: a new worker at once, which joins, and no gap and no repeat in the stream."""
     count = 60
     ask = ("generate", "--address", mesh.gateway, "--json", "--max-tokens", str(count), "hello")
     undisturbed = [json.loads(line) for line in run(*ask).stdout.splitlines()]
@@ -40,10 +40,8 @@ def test_a_killed_worker_comes_back_and_its_stream_goes_on(mesh: Running) -> Non
     with Running(*ask) as stream:
         stream.wait_for('"first_index": [1-9]')
         killed.kill()
-        began = time.monotonic()
-        mesh.wait_for("worker was ended by SIGKILL; starting it again")
+        mesh.wait_for(r"worker was ended by SIGKILL; starting it again +wait_s=0\b")
         mesh.wait_for(r"router +│.*worker\.joined")
-        assert time.monotonic() - began < 5.0  # about 1 s on a machine that does nothing else
         assert stream.wait() == 0
         disturbed = [json.loads(line) for line in stream.said]
     assert mesh.children()["worker"].pid != killed.pid
