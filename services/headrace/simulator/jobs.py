@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TypeVar
 
 from headrace.simulator.capacity import capacity
@@ -77,14 +78,16 @@ def _each(
     with ProcessPoolExecutor(
         min(processes, len(jobs)), mp_context=context, initializer=_end_at_ctrl_c
     ) as pool:
-        futures: list[Future[_Result]] = [pool.submit(do, scenario, job) for job in jobs]
-        pending = set(futures)
         try:
-            while pending:
-                progress(what, len(futures) - len(pending), len(futures))
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
+            futures: list[Future[_Result]] = [pool.submit(do, scenario, job) for job in jobs]
+            # Ctrl-C comes while this waits. In `concurrent.futures.wait` it can leave the futures locked: their pool
+            # would wait for them, and this for the pool, for ever.
+            ended = SimpleQueue[Future[_Result]]()
+            for future in futures:
+                future.add_done_callback(ended.put)
+            for count in range(len(futures)):
+                progress(what, count, len(futures))
+                ended.get().result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
