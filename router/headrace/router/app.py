@@ -272,6 +272,7 @@ class Router:
             burials=burials,
             references=references,
             ownership=self._ownership,
+            leases=self._leases,
             spans=spans,
             metrics=recorded,
             clock=clock,

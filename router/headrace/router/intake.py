@@ -22,6 +22,7 @@ from headrace.router.clock import Clock
 from headrace.router.core.events import RequestArrived, RequestRefused, RequestTaken
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
+from headrace.router.leases import Leases
 from headrace.router.ledger import Hold, Ledger, Record
 from headrace.router.metrics import RouterMetrics
 from headrace.router.models import RouterModel, RouterModels
@@ -53,6 +54,7 @@ class Intake:
         outcomes: Outcomes,
         burials: Burials,
         ownership: Ownership,
+        leases: Leases,
         references: References,
         spans: RouterSpans,
         metrics: RouterMetrics,
@@ -75,6 +77,7 @@ class Intake:
         self._outcomes = outcomes
         self._burials = burials
         self._ownership = ownership
+        self._leases = leases
         self._references = references
         self._spans = spans
         self._metrics = metrics
@@ -91,7 +94,7 @@ class Intake:
     async def take(self, message: Msg) -> None:
         """The whole way of one message into the core, or to its refusal. Never raises for what the message holds."""
         try:
-            record = read(message, self._duplicate_window_s)
+            record = read(message, self._duplicate_window_s, self._leases.since_s)
         except HeadraceError as error:
             # Nobody could ever answer it otherwise.
             await self._burials.refuse(message, error)
@@ -176,7 +179,8 @@ class Intake:
         """The id is held already: by this very message, delivered again, or by another that took the same id."""
         self._tell(RequestRefused(queue=again.message.subject))
         if held.sequence == again.sequence:
-            held.message, held.leased_s = again.message, again.leased_s
+            # Its lease is no better for that: it has lapsed once, and another router may have had it since.
+            held.message = again.message
         elif held.tenant == again.tenant and held.fingerprint == again.fingerprint != "":
             log.info("request.asked_twice", request_id=held.id)
             again.trace = held.trace

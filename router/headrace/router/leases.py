@@ -53,6 +53,10 @@ class Leases:
         self._ack_wait_s = ack_wait_s
         self._taken = taken
         self._asking = asyncio.Semaphore(QUESTIONS)
+        self.since_s = time.monotonic()
+        """What is read now was given after this, by `time.monotonic`: the broker answered a word of that time, and what
+        it had said before was read before. When a message is read says less: this router may have stood still.
+        """
 
     async def run(self) -> None:
         """Says of every held request that it is being worked on, until cancelled."""
@@ -75,11 +79,10 @@ class Leases:
                 continue
             await record.message.in_progress()
             said.append(record)
-        if not said:
-            return
         # What stands still may do so with all this unsent: it counts once the broker is known to have read it.
         async with asyncio.timeout(self._ack_wait_s / PARTS):  # the next words must not wait for these
             await flushed(self._connection)
+        self.since_s = said_s
         for record in said:
             record.leased_s = max(record.leased_s, said_s)
 

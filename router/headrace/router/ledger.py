@@ -71,7 +71,7 @@ class Record:
     """Whether `request` holds all of it: not where it refers to an object that was not read yet."""
     hold: Hold = Hold.CLAIMING
     leased_s: float = 0.0
-    """When the broker last gave it, or heard that it is being worked on; on the clock of `time.monotonic`."""
+    """When the broker gave it at the earliest, or last heard that it is being worked on; by `time.monotonic`."""
     doubt: asyncio.Future[None] | None = None
     """The question whose it is, while that is open."""
     followers: set[str] = field(default_factory=set)

@@ -30,12 +30,12 @@ from headrace.router.shadows import shadow_of
 log = structlog.get_logger(__name__)
 
 
-def read(message: Msg, duplicate_window_s: float) -> Record:
+def read(message: Msg, duplicate_window_s: float, leased_s: float) -> Record:
     """The record of a message. Raises a HeadraceError where there can be none, also where the fault is ours: such a
     message would otherwise be delivered again for ever.
     """
     try:
-        return _read(message, duplicate_window_s)
+        return _read(message, duplicate_window_s, leased_s)
     except HeadraceError:
         raise
     except Exception as error:
@@ -43,7 +43,7 @@ def read(message: Msg, duplicate_window_s: float) -> Record:
         raise HeadraceError("the router could not read the message") from error
 
 
-def _read(message: Msg, duplicate_window_s: float) -> Record:
+def _read(message: Msg, duplicate_window_s: float, leased_s: float) -> Record:
     """Raises MalformedMessage, or InvalidRequest where the subject or an enum is none."""
     queue = parse_queue(message.subject)
     headers = message.headers or {}
@@ -67,7 +67,7 @@ def _read(message: Msg, duplicate_window_s: float) -> Record:
         as_json=not is_protobuf(content_type),
         complete=request.payload is None,
         hold=Hold.CLAIMING if metadata.num_delivered > 1 else Hold.OWNED,
-        leased_s=time.monotonic(),
+        leased_s=leased_s,
         followers={request.gateway} - {""},
         shadow_of=shadow_of(request.tenant, headers),
         waiting_since_s=time.time(),
