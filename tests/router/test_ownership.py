@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
+from unittest.mock import Mock
 
 import nats
 import pytest
@@ -20,6 +22,7 @@ from headrace.contract.claims import HandOver, Running, encode_claim_reply
 from headrace.contract.subjects import CLAIM_WILDCARD, claim_subject
 from headrace.router.delivery import Delivery
 from headrace.router.gateways import Gateways
+from headrace.router.intake import Intake
 from headrace.router.leases import Leases
 from headrace.router.ledger import Hold, Ledger, Record
 from headrace.router.ownership import Ownership
@@ -249,6 +252,39 @@ async def test_words_that_are_no_claims_change_nothing(nats_server: EmbeddedNats
         await flushed(b.client)
         assert await b.ownership.ask(record) == Running(sequence=7)
         assert a.taken == []
+
+
+async def test_what_is_read_was_given_after_the_brokers_last_answer(nats_server: EmbeddedNats) -> None:
+    """Not when it is read: who stood still may find in a message what others have had since."""
+    async with router(nats_server, "a") as a:
+        leases = Leases(
+            a.client,
+            ledger=a.ledger,
+            ownership=a.ownership,
+            health=a.health,
+            ack_wait_s=0.3,
+            taken=lambda lost: None,
+        )
+        began_s = leases.since_s
+        running = asyncio.ensure_future(leases.run())
+        await asyncio.sleep(0.5)
+        assert leases.since_s == began_s, "it asks nothing of a broker that is away"
+        a.health.record(LinkState(link=Link.CONNECTED, since_s=0.0))
+        async with asyncio.timeout(10):
+            while leases.since_s == began_s:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        running.cancel()
+        assert leases.since_s < time.monotonic()
+
+
+async def test_a_message_that_is_delivered_again_renews_no_lease() -> None:
+    """It shows that the lease has lapsed, and says nothing of what has become of the request since."""
+    held, again = a_record(), a_record()
+    held.leased_s, again.leased_s = 1.0, 2.0
+    intake = Intake(**{name: Mock() for name in inspect.signature(Intake).parameters})
+    await intake._again(held, again)
+    assert held.message is again.message
+    assert held.leased_s == 1.0
 
 
 def test_a_lapse_is_seen_in_the_turn_in_which_it_passes() -> None:
