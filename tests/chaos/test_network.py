@@ -201,6 +201,7 @@ def test_a_sockets_owner(monkeypatch: pytest.MonkeyPatch, family: socket.Address
             dialling.connect((address, peer_port))
             port = dialling.getsockname()[1]
             assert bool(sockets._asked_of_kernel(port, peer_port)) is asked
-            assert sockets.owner_of(port, peer_port, pids) == "this"
+            # A table can miss a socket while those of other tests come and go.
+            assert "this" in [sockets.owner_of(port, peer_port, pids) for _ in range(1 if asked else 20)]
             assert sockets.owner_of(port, peer_port, {os.getppid(): "another"}) == ""
         assert sockets.owner_of(port, peer_port, pids) == ""
