@@ -11,7 +11,6 @@ from typing import Any
 
 import nats.aio.subscription
 import pytest
-from nats.js.api import ConsumerInfo
 
 from headrace.contract.deliver import GatewayJoin, HeldStream
 from headrace.contract.ids import derived_request_id
@@ -151,41 +150,6 @@ async def test_a_router_that_stood_still_lets_go_when_it_wakes(mesh: Mesh, ends:
     assert client.text[request.id] == "abcXYZ"
     assert outcome.usage.output_tokens == 6
     assert (await mesh.result(request)).text == "abcXYZ"
-
-
-async def test_what_was_delivered_to_a_router_that_stands_still_is_not_its_own_for_that(mesh: Mesh) -> None:
-    """Its open pull got the request again, and before it could read that another router has taken it."""
-    first = await mesh.start_process("r-1")
-    request = a_request(gateway="gw-1", sampling=SAMPLED)
-    async with gateway(first.address) as client, living(first.address, mesh, "w-1") as hands:
-        await mesh.publish(request)
-        batch = await hands.batch()
-        (entry,) = batch.entries
-        await hands.make(entry, "abc")
-        await client.until_text(request.id, "abc")
-        first.freeze()
-        async with asyncio.timeout(10):
-            while not any(info.num_redelivered for info in await consumers(mesh)):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)  # the broker tells nobody
-        second = await mesh.start_router("r-2")
-        async with client.join(second.address), living(second.address, mesh, "w-2") as others:
-            taken = await others.batch()
-            await others.make(taken.entries[0], "XY")
-            await client.until_text(request.id, "abcXY")
-            await hands.make(entry, "zzz", at=3)
-            await hands.finish(batch)
-            first.wake()
-            async with gateway(first.address, gateway_id="gw-2"):
-                pass  # it is awake, and has read what its worker said
-            await others.make(taken.entries[0], "Z", at=5)
-            await others.finish(taken)
-            await client.outcome(request.id)
-    assert (await mesh.result(request)).text == "abcXYZ"
-
-
-async def consumers(mesh: Mesh) -> list[ConsumerInfo]:
-    """Of the queues."""
-    return await mesh.nats.jetstream().consumers_info("HEADRACE_REQUESTS")
 
 
 async def test_a_router_that_stood_still_publishes_nothing_before_it_knows(mesh: Mesh) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,7 +37,6 @@ from headrace.contract.claims import (
 from headrace.contract.errors import HeadraceError
 from headrace.contract.subjects import CLAIM_WILDCARD, claim_subject, parse_claim
 from headrace.router.ledger import Hold, Ledger, Record
-from headrace.router.quietly import quietly
 from headrace.runtime.nats_state import NatsHealth
 
 log = structlog.get_logger(__name__)
@@ -145,7 +145,7 @@ class Ownership:
                 while not self._others() <= without or self._may_be_others(since_s=began_s):
                     # Asked again: one that is itself about to ask whose it is says nothing yet.
                     await self._connection.publish(subject, question, reply=inbox)
-                    if (answer := await self._first_of(answers, without)) is not None:
+                    if (answer := await self._first_of(answers, without, record.id)) is not None:
                         return answer
         except TimeoutError:
             if not self._health.connected:
@@ -153,7 +153,8 @@ class Ownership:
             silent = sorted(self._others() - without)
             log.info("claim.not_answered_by", request_id=record.id, routers=silent)
         finally:
-            await quietly(answers.unsubscribe())
+            with suppress(NatsError):  # the connection is closed, and its subscriptions with it
+                await answers.unsubscribe()
         return None
 
     def _may_be_others(self, *, since_s: float) -> bool:
@@ -161,14 +162,14 @@ class Ownership:
         unknown = not self._others() or self._others_may_be_unheard()
         return unknown and time.monotonic() - since_s < self._wait_s
 
-    async def _first_of(self, answers: Subscription, without: set[str]) -> ClaimReply | None:
+    async def _first_of(self, answers: Subscription, without: set[str], request_id: str) -> ClaimReply | None:
         """The word of a router that has it, or had it last, within `wait_s`; those that do not are added to `without`,
         and None comes at once where these are all.
         """
         try:
             async with asyncio.timeout(self._wait_s):
                 while True:
-                    match self._read((await answers.next_msg(timeout=None)).data):
+                    match self._read((await answers.next_msg(timeout=None)).data, request_id):
                         case NotHere(router_id=router_id):
                             without.add(router_id)
                             if self._others() <= without and not self._others_may_be_unheard():
@@ -192,13 +193,14 @@ class Ownership:
             )
         except (NatsError, TimeoutError, OSError):
             return None  # nobody; or nobody can be heard, and then the outcome decides: the broker takes the first
-        return self._read(reply.data)
+        return self._read(reply.data, request_id)
 
-    def _read(self, body: bytes) -> ClaimReply | None:
+    @staticmethod
+    def _read(body: bytes, request_id: str) -> ClaimReply | None:
         try:
             return decode_claim_reply(body)
         except HeadraceError as error:
-            log.warning("claim.reply_malformed", problem=str(error))
+            log.warning("claim.reply_malformed", request_id=request_id, problem=str(error))
             return None
 
     async def _say_taken(self, record: Record) -> None:
